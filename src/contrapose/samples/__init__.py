@@ -1,0 +1,1 @@
+"""Small real data that come with the package: `sample:NAME`."""
