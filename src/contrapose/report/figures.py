@@ -1,0 +1,207 @@
+"""Figures of a report as plotly.js reads them: plain `{"data": [...], "layout": {...}}`.
+
+The colours here must do on paper and on black; what surrounds the data (text, axes, grid, hover) is coloured by the page's style sheet.
+Plotly reads its texts as HTML of a kind, so every text of the user's goes through `literal`.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from html import escape
+from itertools import cycle
+from typing import Any
+
+Figure = dict[str, Any]
+Scores = Mapping[str, Mapping[str, float]]  # metric → value, low, high
+
+ACCENT, QUIET, FAINT = "#d9541e", "#8a8780", "rgba(138, 135, 128, 0.4)"
+FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "size": 12}
+HOVER_WIDTH, HOVER_LENGTH = 48, 400  # characters a line and in all
+FEW_POINTS = 40  # with more of them, a line needs no markers
+
+
+def literal(text: str) -> str:
+    """A text that Plotly shows as it stands, cut when it is very long."""
+    cut = text if len(text) <= HOVER_LENGTH else text[: HOVER_LENGTH - 1] + "…"
+    return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(cut, HOVER_WIDTH))
+
+
+def layout(height: int, **more: Any) -> dict[str, Any]:
+    return {
+        "height": height,
+        "margin": {"l": 44, "r": 12, "t": 12, "b": 36},
+        "paper_bgcolor": "rgba(0, 0, 0, 0)",
+        "plot_bgcolor": "rgba(0, 0, 0, 0)",
+        "font": FONT,
+        "hoverlabel": {"align": "left", "font": FONT},
+        "showlegend": False,
+        "dragmode": False,  # a finger on a figure scrolls the page
+        **more,
+    }
+
+
+def comparison(systems: Mapping[str, Scores], metrics: Sequence[str]) -> Figure:
+    """A row a metric: every system a dot with its 95 % interval, and a line from the untrained encoder to the trained one."""
+    data = [movement(systems, metrics)] if {"untrained", "trained"} <= systems.keys() else []
+    symbols = cycle(["square-open", "diamond-open", "triangle-up-open", "x-open"])
+    controls = 0
+    for name, scores in systems.items():
+        if name == "trained":
+            look = {"color": ACCENT, "size": 11, "symbol": "circle", "line": {"width": 0}}
+        elif name == "untrained":
+            look = {"color": QUIET, "size": 9, "symbol": "circle-open", "line": {"width": 1.8}}
+        else:  # below the line, so that no control hides another
+            controls += 1
+            look = {"color": QUIET, "size": 9, "symbol": next(symbols), "line": {"width": 1.8}}
+        lowered = 0.24 * controls if name not in ("untrained", "trained") else 0.0
+        data.append(dots(name, scores, metrics, lowered, look))
+    rows = {
+        "tickvals": [row + 0.12 * controls for row in range(len(metrics))],
+        "ticktext": [literal(metric).replace(" ", "<br>", 1) for metric in metrics],
+        "range": [len(metrics) - 0.3 + 0.12 * controls, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": True,
+        "fixedrange": True,
+    }
+    legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "itemclick": False, "itemdoubleclick": False}
+    return {
+        "data": data,
+        "layout": layout(
+            90 + (30 + 16 * controls) * len(metrics),
+            xaxis={"rangemode": "tozero", "zeroline": False, "fixedrange": True},
+            yaxis=rows,
+            showlegend=True,
+            legend=legend,
+            margin={"l": 44, "r": 12, "t": 36, "b": 30},
+        ),
+    }
+
+
+def dots(name: str, scores: Scores, metrics: Sequence[str], lowered: float, look: Mapping[str, Any]) -> dict[str, Any]:
+    """One system's scores with their intervals, each in its metric's row."""
+    known = [(row, metric, scores[metric]) for row, metric in enumerate(metrics) if metric in scores]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": literal(name),
+        "x": [score["value"] for _, _, score in known],
+        "y": [row + lowered for row, _, _ in known],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [score["high"] - score["value"] for _, _, score in known],
+            "arrayminus": [score["value"] - score["low"] for _, _, score in known],
+            "color": look["color"],
+            "thickness": 1.5,
+            "width": 3,
+        },
+        "marker": look,
+        "hoverinfo": "text",
+        "hovertext": [
+            f"{literal(name)}<br>{literal(metric)}<br>{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+            for _, metric, score in known
+        ],
+    }
+
+
+def movement(systems: Mapping[str, Scores], metrics: Sequence[str]) -> dict[str, Any]:
+    """Faint lines from before to after."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for row, metric in enumerate(metrics):
+        ends = [systems[name].get(metric, {}).get("value") for name in ("untrained", "trained")]
+        x, y = [*x, *ends, None], [*y, row, row, None]
+    line = {"color": FAINT, "width": 1.5}
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, "hoverinfo": "skip", "showlegend": False}
+
+
+def curve(
+    steps: Sequence[int],
+    values: Sequence[float],
+    level: Sequence[float | None] | None = None,
+    boundaries: Sequence[float] = (),
+) -> Figure:
+    """A figure over the steps, with the level to compare it with dashed (chance, the most possible) and a dotted line between stages."""
+    data = []
+    if level is not None:
+        line = {"color": QUIET, "width": 1.5, "dash": "dash"}
+        data.append(
+            {"type": "scatter", "mode": "lines", "x": list(steps), "y": list(level), "line": line, "hoverinfo": "skip"}
+        )
+    data.append(
+        {
+            "type": "scatter",
+            "mode": "lines+markers" if len(steps) < FEW_POINTS else "lines",
+            "x": list(steps),
+            "y": list(values),
+            "line": {"color": ACCENT, "width": 2},
+            "marker": {"color": ACCENT, "size": 4},
+            "hovertemplate": "step %{x:,}: %{y:.4~g}<extra></extra>",
+        }
+    )
+    between = [
+        {
+            "type": "line",
+            "x0": x,
+            "x1": x,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"color": QUIET, "width": 1, "dash": "dot"},
+        }
+        for x in boundaries
+    ]
+    axis = {"zeroline": False, "fixedrange": True}
+    across = {**axis, "showgrid": False, "title": {"text": "step", "standoff": 4}, "nticks": 6, "rangemode": "tozero"}
+    return {
+        "data": data,
+        "layout": layout(
+            190, xaxis=across, yaxis={**axis, "rangemode": "tozero", "nticks": 5, "exponentformat": "e"}, shapes=between
+        ),
+    }
+
+
+def pair_map(
+    queries: Sequence[Sequence[float]], candidates: Sequence[Sequence[float]], texts: Sequence[tuple[str, str]]
+) -> Figure:
+    """Queries and candidates in the plane, each pair joined by a faint line; the last trace is empty, for the pair under the pointer."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for query, candidate in zip(queries, candidates, strict=True):
+        x, y = [*x, query[0], candidate[0], None], [*y, query[1], candidate[1], None]
+    hover = [f"{literal(query)}<br>— belongs to —<br>{literal(candidate)}" for query, candidate in texts]
+    points = {"type": "scatter", "mode": "markers", "hoverinfo": "text", "hovertext": hover}
+    small = {"size": 6, "line": {"width": 1.2}}
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": x,
+            "y": y,
+            "line": {"color": FAINT, "width": 0.8},
+            "hoverinfo": "skip",
+        },
+        {**points, **plane(candidates), "marker": {**small, "color": QUIET, "symbol": "circle-open"}},
+        {**points, **plane(queries), "marker": {**small, "color": ACCENT, "line": {"width": 0}}},
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [],
+            "y": [],
+            "line": {"color": ACCENT, "width": 2.5},
+            "marker": {"color": ACCENT, "size": 12, "symbol": "circle-open", "line": {"width": 2.5}},
+            "hoverinfo": "skip",
+        },
+    ]
+    bare = {"visible": False, "fixedrange": True}
+    across = {**bare, "scaleanchor": "y"}
+    return {
+        "data": data,
+        "layout": layout(440, xaxis=across, yaxis=bare, hovermode="closest", margin={"l": 8, "r": 8, "t": 8, "b": 8}),
+    }
+
+
+def plane(points: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    return {"x": [point[0] for point in points], "y": [point[1] for point in points]}
