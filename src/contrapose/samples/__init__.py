@@ -1,1 +1,1 @@
-"""Small real data that come with the package: `sample:NAME`."""
+"""Small data sets that ship with the package, each in its own folder with its source, licence and credits."""
