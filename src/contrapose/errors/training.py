@@ -1,0 +1,73 @@
+"""What goes wrong in training, and calls of the objectives that make no sense."""
+
+from __future__ import annotations
+
+from contrapose.errors.base import ContraposeError
+
+
+class NonFinite(ContraposeError):
+    """NaN or infinity in a term of the objective, in a gradient or in the weights.
+
+    **Why it matters.** One NaN spreads to every weight within a step; what follows is noise that looks like a run.
+
+    **Example.** A learning rate of 10, or pixel values that hold NaN.
+
+    **Mend.** The message names what and when; the last good checkpoint is kept. Lower the learning rate or raise the temperature, then
+    start anew, or resume to see it again.
+    """
+
+    code = "CL-TRAIN-001"
+
+
+class NoNegatives(ContraposeError):
+    """Anchors would have no negatives.
+
+    **Why it matters.** Without negatives the objective is 0 whatever the encoder does: the run would look perfect and learn nothing.
+
+    **Example.** `--set batch_size=1`, or data in which every row has the same `group_id`.
+
+    **Mend.** A larger batch, or groups that tell rows apart.
+    """
+
+    code = "CL-TRAIN-002"
+
+
+class TemperatureInvalid(ContraposeError):
+    """A temperature that is 0, negative, infinite or NaN.
+
+    **Why it matters.** A negative temperature turns the objective upside down: positives are pushed apart and negatives together, while the
+    loss looks as usual. At 0 or NaN every gradient is NaN.
+
+    **Example.** `info_nce(anchors, positives, temperature=-0.5)`.
+
+    **Mend.** A positive number: 0.05 is usual for sentences, 0.07 for images. For a learned one pass `log_temperature.exp()`, which stays
+    positive.
+    """
+
+    code = "CL-TRAIN-003"
+
+
+class ShapesDiffer(ContraposeError):
+    """Arrays or modules that belong together do not fit: other numbers of rows or dimensions, or other parameters.
+
+    **Why it matters.** Row i of one belongs to row i of the other. Cutting or broadcasting them to fit would train on wrong pairs.
+
+    **Example.** 64 anchors with 63 positives; a queue of 128 dimensions for embeddings of 384.
+
+    **Mend.** The message gives both shapes. Give one row per anchor, from encoders of one dimension.
+    """
+
+    code = "CL-TRAIN-004"
+
+
+class ArgumentInvalid(ContraposeError):
+    """An argument of an objective, a queue or a momentum copy outside what it allows.
+
+    **Why it matters.** A value that is clipped or passed over in silence trains something other than what was asked for.
+
+    **Example.** `similarity="cos"`; a momentum of 1.5.
+
+    **Mend.** The message gives the value, and what is allowed.
+    """
+
+    code = "CL-TRAIN-005"
