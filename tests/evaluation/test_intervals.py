@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from contrapose.errors import EvaluationSettingInvalid, EvaluationShapesDiffer, TooFewValues, ValuesNotFinite
+from contrapose.evaluation import bootstrap, bootstrap_difference, intervals
+
+
+def drawn(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=n)
+
+
+def test_the_width_is_that_of_a_mean():
+    values = drawn(400)
+    mean, low, high = bootstrap(values)
+    standard_error = values.std() / np.sqrt(len(values))
+    assert mean == pytest.approx(values.mean())
+    assert low == pytest.approx(mean - 1.96 * standard_error, abs=0.15 * standard_error)
+    assert high == pytest.approx(mean + 1.96 * standard_error, abs=0.15 * standard_error)
+
+
+def test_the_mean_lies_in_95_of_100_intervals():
+    held = [low <= 0 <= high for _, low, high in (bootstrap(drawn(60, seed), resamples=400) for seed in range(200))]
+    assert 0.9 <= np.mean(held) <= 0.98
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = drawn(50)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
+    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
+
+
+def test_blocks_do_not_change_the_interval(monkeypatch):
+    values = drawn(50)
+    whole = bootstrap(values)
+    monkeypatch.setattr(intervals, "DRAWN", 333)
+    assert bootstrap(values) == whole
+
+
+def test_equal_values_have_an_interval_without_width():
+    assert bootstrap([0.5] * 20) == (0.5, 0.5, 0.5)
+
+
+def test_truth_values_are_counted():
+    assert bootstrap(np.array([True, False] * 50)).mean == 0.5
+
+
+def test_a_higher_confidence_is_wider():
+    narrow, wide = bootstrap(drawn(50), confidence=0.5), bootstrap(drawn(50), confidence=0.99)
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_a_paired_difference_ignores_how_hard_the_rows_are():
+    before = 100 * drawn(200)
+    after = before + 1 + drawn(200, seed=1)
+    mean, low, high = bootstrap_difference(after, before)
+    assert mean == pytest.approx((after - before).mean())
+    assert 0 < low < 1 < high < 2
+
+
+def test_a_difference_turned_about_is_its_negative():
+    after, before = drawn(50), drawn(50, seed=1)
+    mean, low, high = bootstrap_difference(after, before)
+    assert bootstrap_difference(before, after) == pytest.approx((-mean, -high, -low))
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_fewer_than_two_values_are_refused(values):
+    with pytest.raises(TooFewValues):
+        bootstrap(values)
+
+
+def test_nan_is_refused_with_its_row():
+    with pytest.raises(ValuesNotFinite, match="row 2"):
+        bootstrap([0.0, 1.0, np.nan])
+
+
+@pytest.mark.parametrize("settings", [{"resamples": 0}, {"confidence": 95}, {"confidence": 0}])
+def test_impossible_settings_are_refused(settings):
+    with pytest.raises(EvaluationSettingInvalid):
+        bootstrap([0.0, 1.0], **settings)
+
+
+def test_a_table_of_values_is_refused():
+    with pytest.raises(EvaluationShapesDiffer):
+        bootstrap(np.ones((3, 2)))
+
+
+def test_a_difference_needs_the_same_rows():
+    with pytest.raises(EvaluationShapesDiffer, match="same rows"):
+        bootstrap_difference([0.0, 1.0, 2.0], [0.0, 1.0])
