@@ -1,0 +1,33 @@
+"""What the user keeps: an encoder maps rows of named columns to vectors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Maps b rows to vectors of shape (b, dim).
+
+    Training sees `forward` on collated inputs (token ids, pixels, …); the user sees `encode` on raw values (strings, images, …).
+    An encoder that looks across rows (BatchNorm, a graph) sets `row_wise = False`: the embedding cache is then off, and the run says why.
+    """
+
+    dim: int
+    row_wise: bool = True
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> Tensor:
+        """Vectors of shape (b, dim), differentiable, in the dtype of the weights or of autocast; not normalised."""
+
+    @abstractmethod
+    def encode(self, values: Sequence[Any], *, batch_size: int | None = None, progress: bool = True) -> np.ndarray:
+        """Vectors of raw values, float32 of shape (n, dim), in evaluation mode and without gradient; a progress bar over two seconds."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """What rebuilds this encoder without its weights, as JSON: stands in the model folder and in the run's config.yaml."""

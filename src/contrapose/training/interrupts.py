@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM lose nothing: the step in hand is finished, a checkpoint is written, and the run says how to go on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """A run that was asked to stop and has saved its state."""
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}; everything is saved")
+        self.signal_number = signal_number
+
+
+class Interrupts:
+    """`requested`: the number of the signal that asked the run to stop, 0 while none did."""
+
+    requested: int = 0
+
+    def handle(self, signal_number: int, frame: FrameType | None) -> None:
+        if self.requested:  # asked twice: at once, from the last checkpoint on
+            raise KeyboardInterrupt
+        self.requested = signal_number
+
+
+@contextmanager
+def interrupts() -> Iterator[Interrupts]:
+    """Turn SIGINT and SIGTERM into a request while the block runs; a second signal interrupts at once."""
+    asked = Interrupts()
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread alone
+        yield asked
+        return
+    before = {number: signal.signal(number, asked.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,58 @@
+"""What a run is about to do, said before step 1; and what it refuses to do."""
+
+from __future__ import annotations
+
+import torch
+
+from contrapose.data.batches import Data
+from contrapose.distributed import world_size
+from contrapose.errors import NoNegatives, NonFinite
+from contrapose.training.method import Method
+
+
+def masked_share(data: Data) -> float:
+    """The share of pairs of two different rows that are in one group, and so are not negatives of each other."""
+    if data.group is None or len(data) < 2:
+        return 0.0
+    sizes = torch.bincount(data.group).double()
+    return float((sizes * (sizes - 1)).sum() / (len(data) * (len(data) - 1)))
+
+
+def refuse_without_negatives(method: Method, data: Data) -> None:
+    """Raises NoNegatives when the method needs negatives and a full batch, or the groups, leave none."""
+    size = min(method.settings.batch_size, len(data))
+    if method.negatives(size, data.facts) == 0:
+        reason = f"batch_size is {size}" if size == method.settings.batch_size else f"{data.source} has {size} row(s)"
+        raise NoNegatives(
+            f"{reason}, so no anchor has a negative and there is nothing to learn; 2 is the least, 64 a usual choice."
+        )
+    if method.negatives(size, data.facts) is not None and masked_share(data) == 1.0:
+        raise NoNegatives(
+            f"every row of {data.source} has the same group_id, so no anchor has a negative; give rows that differ different groups."
+        )
+
+
+def plan(method: Method, data: Data, steps: int, precision: str) -> str:
+    """One paragraph: steps, precision, negatives per anchor and how many are masked."""
+    settings, processes = method.settings, world_size()
+    size = min(settings.batch_size, len(data))
+    said = [f"{steps:,} steps of {size:,} rows from {len(data):,}, {precision}"]
+    negatives = method.negatives(size, data.facts)
+    if negatives is not None:
+        across = f" ({processes} processes x {size // processes:,} rows)" if processes > 1 else ""
+        said.append(f"{negatives:,} negatives per anchor{across}")
+        if data.group is not None:
+            said.append(f"{masked_share(data):.2%} of in-batch pairs share a group and are masked")
+    if not method.row_wise:
+        said.append("the encoder looks across rows, so no embedding cache")
+    return "; ".join(said) + "."
+
+
+def refuse_non_finite(tensors: dict[str, torch.Tensor], step: int) -> None:
+    """Raises NonFinite naming the first tensor that holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            found = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
+            raise NonFinite(
+                f"step {step + 1}: {name} became {found}. The last good checkpoint is kept; lower the learning rate or raise the temperature."
+            )

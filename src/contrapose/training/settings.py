@@ -1,0 +1,79 @@
+"""Settings: one pydantic class a method, from which the command line, the documentation and config.yaml are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+from contrapose.errors import SettingInvalid, SettingUnknown, nearest
+
+
+class MethodSettings(BaseModel):
+    """What every method shares; a method's own `Settings` adds to it and overrides defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    batch_size: PositiveInt = Field(
+        64, description="Rows in a batch, over all processes; with in-batch negatives this is the contrast set."
+    )
+    epochs: PositiveFloat = Field(1.0, description="Passes over the data; fractions allowed.")
+    steps: PositiveInt | None = Field(None, description="Steps of each stage; overrides epochs.")
+    learning_rate: NonNegativeFloat = Field(2e-5, description="Peak learning rate.")
+    warmup_steps: NonNegativeInt = Field(0, description="Steps in which the learning rate rises linearly from 0.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls to 0 after the warm-up."
+    )
+    optimiser: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Optimiser of every update.")
+    weight_decay: NonNegativeFloat = Field(
+        0.0, description="Decay of weight matrices; biases, norms and temperatures have none."
+    )
+    clip_norm: PositiveFloat | None = Field(1.0, description="Largest norm of the gradient; empty for no clipping.")
+    seed: NonNegativeInt = Field(0, description="Seed of everything random.")
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
+        "auto", description="auto: bf16 where the processor has it, else fp32."
+    )
+    log_every: PositiveInt = Field(10, description="Steps between two lines of metrics.")
+    checkpoint_every: PositiveInt = Field(
+        200, description="Steps between two checkpoints; one is also written when a run stops."
+    )
+    select_every: PositiveInt = Field(
+        50, description="Steps between two scores on the development data, where there are any."
+    )
+    patience: PositiveInt | None = Field(
+        None, description="Stop after so many scores without a better one; empty: never early."
+    )
+
+
+SettingsType = TypeVar("SettingsType", bound=BaseModel)
+
+
+def parse_settings(kind: type[SettingsType], values: Mapping[str, Any], *, owner: str) -> SettingsType:
+    """Settings of `kind` from names and values; text is converted by the field's type.
+
+    Raises SettingUnknown (naming the nearest setting) or SettingInvalid (naming setting, value and what is allowed).
+    """
+    for name in values:
+        if name not in kind.model_fields:
+            raise SettingUnknown(f"{owner} has no setting '{name}'; {nearest(name, kind.model_fields)}")
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if not name:  # a relation between settings: its message names them
+            raise SettingInvalid(f"{owner}: {allowed}.") from None
+        field = kind.model_fields.get(str(first["loc"][0]))
+        meaning = f" {field.description}" if field is not None and field.description else ""
+        raise SettingInvalid(f"{owner}: setting '{name}' {allowed}; got {first['input']!r}.{meaning}") from None
