@@ -1,0 +1,247 @@
+"""Every command and what it explains of itself. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contrapose.errors import UsageInvalid
+
+app = typer.Typer(
+    name="contrapose",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Contrastive representation learning for every modality: your data, a published method, an encoder, and proof that it got better.",
+    epilog="Start with `contrapose demo`, or `contrapose methods`.",
+)
+
+Source = "A file (.txt .csv .tsv .jsonl .parquet, also .gz), hf:OWNER/NAME or sample:NAME."
+On = Annotated[
+    list[str],
+    typer.Option(
+        "--on",
+        metavar="PROTOCOL=DATA",
+        help="Evaluate before and after: retrieval=pairs.csv or a BEIR folder. Repeatable.",
+    ),
+]
+Map = Annotated[
+    list[str],
+    typer.Option(
+        "--map", metavar="NEEDED=YOURS", help="The method's column is called otherwise in your file. Repeatable."
+    ),
+]
+DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows in which a needed column is empty.")]
+
+
+@app.command()
+def train(
+    method: Annotated[
+        str | None, typer.Argument(help="A method's name; `contrapose methods` lists them.", show_default=False)
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=Source, show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; a new one under runs/ when left out.", show_default=False)
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="What to start from: minilm (offline), a Hub name, or a folder.", show_default=False),
+    ] = None,
+    map: Map = [],
+    set: Annotated[
+        list[str],
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting: temperature=0.05, encoder.layers=4. Repeatable."),
+    ] = [],
+    settings: Annotated[
+        Path | None, typer.Option(help="Settings from a YAML file; --set goes before it.", show_default=False)
+    ] = None,
+    on: On = [],
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROTOCOL=DATA",
+            help="Keep the weights that score best on this development data.",
+            show_default=False,
+        ),
+    ] = None,
+    drop_empty: DropEmpty = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; nothing else need be repeated.")
+    ] = False,
+) -> None:
+    """Train an encoder.
+
+    Writes a run folder: config.yaml, metrics.jsonl, checkpoints/, model/ and report.html. Ctrl-C saves and says how to go on.
+
+    **Examples**
+
+    `contrapose train pairs --data pairs.csv`  (columns anchor and positive)
+
+    `contrapose train pairs --data faq.jsonl --map anchor=question --map positive=answer --on retrieval=held_out.jsonl --out runs/faq`
+
+    `contrapose train pairs --data pairs.csv --encoder bert-base-uncased --set temperature=0.02 --set batch_size=128`
+
+    `contrapose train --resume --out runs/faq`
+    """
+    from contrapose import api
+    from contrapose.training.interrupts import Stopped
+
+    try:
+        if resume and method is None and data is None:
+            if out is None:
+                raise UsageInvalid("--resume needs the run's folder: contrapose train --resume --out runs/faq.")
+            run = api.resume(out)
+        else:
+            if method is None or data is None:
+                raise UsageInvalid("train needs a method and --data: contrapose train pairs --data pairs.csv.")
+            values = {**(api.read_settings(settings) if settings else {}), **pairs_of(set, "--set")}
+            run = api.train(
+                method,
+                data,
+                encoder=encoder,
+                out=out,
+                columns=pairs_of(map, "--map"),
+                on=pairs_of(on, "--on"),
+                select=pairs_of([select], "--select") if select else None,
+                drop_empty=drop_empty,
+                resume=resume,
+                settings=values,
+            )
+    except Stopped as stopped:
+        raise typer.Exit(128 + stopped.signal_number) from None
+    run.show()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+) -> None:
+    """An English sentence encoder learns Latvian from 6,900 real translation pairs, in minutes on a laptop.
+
+    It is `contrapose train pairs` on a sample that comes with the package; the command is printed, to be tried with your own file.
+    """
+    from contrapose import api
+    from contrapose.training.interrupts import Stopped
+
+    try:
+        run = api.resume(out) if resume else api.demo(out, seed)
+    except Stopped as stopped:
+        raise typer.Exit(128 + stopped.signal_number) from None
+    run.show()
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    on: On = [],
+    map: Map = [],
+) -> None:
+    """Score a trained run beside the controls: the untrained encoder and TF-IDF. The result is added to the run.
+
+    **Example**
+
+    `contrapose evaluate runs/faq --on retrieval=new_pairs.csv`
+    """
+    from contrapose import api
+
+    if not on:
+        raise UsageInvalid(
+            "evaluate needs --on PROTOCOL=DATA: contrapose evaluate runs/faq --on retrieval=new_pairs.csv."
+        )
+    api.evaluate(run, pairs_of(on, "--on"), columns=pairs_of(map, "--map") or None).show()
+
+
+@app.command()
+def embed(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its model folder.")],
+    data: Annotated[str, typer.Argument(help=Source)],
+    out: Annotated[Path, typer.Option(help="vectors.parquet (rows with their vector) or vectors.npy.")],
+    column: Annotated[
+        str | None, typer.Option(help="The column to embed; `text`, or the only one.", show_default=False)
+    ] = None,
+    keep: Annotated[
+        list[str], typer.Option("--keep", metavar="COLUMN", help="A column to carry along, such as an id. Repeatable.")
+    ] = [],
+) -> None:
+    """Embed a corpus, streamed: it may be larger than memory. Stopped at any time, the same command goes on.
+
+    **Example**
+
+    `contrapose embed runs/faq documents.parquet --column body --keep id --out vectors.parquet`
+    """
+    from contrapose import api
+    from contrapose.training.interrupts import Stopped
+
+    try:
+        written = api.embed(run, data, out, column=column, keep=keep)
+    except Stopped as stopped:
+        raise typer.Exit(128 + stopped.signal_number) from None
+    typer.echo(f"{written}")
+
+
+@app.command()
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="A method, for its columns, settings and paper.", show_default=False)
+    ] = None,
+) -> None:
+    """List the methods by the data they need, or explain one.
+
+    **Examples**
+
+    `contrapose methods`
+
+    `contrapose methods pairs`
+    """
+    from contrapose.cli.listing import show_method, show_methods
+
+    show_methods() if name is None else show_method(name)
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help=Source)],
+    method: Annotated[str, typer.Option(help="The method that the data is for.")] = "pairs",
+    encoder: Annotated[str | None, typer.Option(help="The encoder whose tokeniser counts.", show_default=False)] = None,
+    map: Map = [],
+    set: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="As for train: batch_size and encoder.max_tokens matter here."
+        ),
+    ] = [],
+) -> None:
+    """Say what is wrong with data, by row, before anything is trained.
+
+    Rows, lengths and how many would be truncated; empty, NaN and duplicate rows; three decoded examples; false negatives in a batch.
+
+    **Example**
+
+    `contrapose check pairs.csv --method pairs --map anchor=english --map positive=latvian`
+    """
+    from contrapose import api
+
+    report = api.check(data, method, encoder=encoder, columns=pairs_of(map, "--map"), settings=pairs_of(set, "--set"))
+    typer.echo(report.to_text())
+    raise typer.Exit(1 if report.problems else 0)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None:
+    """Write report.html anew: one file to look at and to pass on, without network requests."""
+    from contrapose import api
+
+    typer.echo(f"{api.report(run)}")
+
+
+def pairs_of(options: list[str], option: str) -> dict[str, Any]:
+    """["a=b"] to {"a": "b"}. Raises UsageInvalid for one without its `=`."""
+    for each in options:
+        if "=" not in each.strip("="):
+            raise UsageInvalid(f"{option} {each} has no value; write {option} NAME=VALUE.")
+    return dict(each.split("=", 1) for each in options)

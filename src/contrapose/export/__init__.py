@@ -1,0 +1,1 @@
+"""What leaves a run: model folders that other libraries load, and vectors."""

@@ -1,0 +1,191 @@
+"""`model/`: the whole embedding function in one folder, with a card; loaded by contrapose and, where the form allows it, by others."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contrapose.errors import ModelFolderInvalid, RunExists, WeightsChanged
+from contrapose.training.encoder import Encoder
+from contrapose.training.run_folder import write_text
+
+RECORD = "contrapose.json"
+
+
+@dataclass
+class Model:
+    """A trained embedding model: one encoder, or several by name (image and text).
+
+    `model.encode(["a sentence"])` gives float32 vectors of shape (n, dim); `model.save("folder")` writes what `contrapose.load` reads.
+    """
+
+    encoders: dict[str, Encoder]
+    modality: str
+    method: str
+    fingerprint: str = ""  # of the weights, where they were read from a folder
+
+    @property
+    def dim(self) -> int:
+        return self.encoder().dim
+
+    def encoder(self, name: str | None = None) -> Encoder:
+        """The encoder of that name; without a name, the first."""
+        return self.encoders[name or next(iter(self.encoders))]
+
+    def encode(
+        self, values: Sequence[Any], *, encoder: str | None = None, batch_size: int | None = None, progress: bool = True
+    ) -> np.ndarray:
+        """Vectors of raw values (texts, images, …), float32 of shape (n, dim)."""
+        return self.encoder(encoder).encode(values, batch_size=batch_size, progress=progress)
+
+    def similarity(self, queries: Sequence[Any], candidates: Sequence[Any]) -> np.ndarray:
+        """Cosines of raw values, shape (n, m); largest is closest."""
+        first, second = self.encode(queries), self.encode(candidates)
+        return unit(first) @ unit(second).T
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model folder. Raises RunExists when there is something at `path`."""
+        path = Path(path)
+        if path.exists() and any(path.iterdir()):
+            raise RunExists(f"{path} exists already; give the model another folder.")
+        write_model(self, path)
+        return path
+
+    def __repr__(self) -> str:
+        names = ", ".join(f"{name}: {encoder.dim} dimensions" for name, encoder in self.encoders.items())
+        return f"Model({self.method}; {names})"
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def write_model(model: Model, path: Path, card: str | None = None) -> None:
+    """Write a model folder whole or not at all, replacing what stands there; one folder an encoder where there are several."""
+    temporary = path.with_name(path.name + ".writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    places = {name: "." if len(model.encoders) == 1 else name for name in model.encoders}
+    for name, encoder in model.encoders.items():
+        encoder.save(temporary / places[name])
+    record = {
+        "format": 1,
+        "modality": model.modality,
+        "method": model.method,
+        "encoders": {name: {"folder": places[name], **encoder.record()} for name, encoder in model.encoders.items()},
+        "sha256": {str(file.relative_to(temporary)): sha256(file) for file in sorted(temporary.rglob("*.safetensors"))},
+    }
+    write_text(temporary / RECORD, json.dumps(record, indent=2, ensure_ascii=False))
+    if card is not None:
+        write_text(temporary / "README.md", card)
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.rename(path)
+
+
+def load(path: Path | str) -> Model:
+    """The model in a model folder or a run folder; on the processor, in evaluation mode.
+
+    Raises ModelFolderInvalid when there is none, WeightsChanged when the weights are not those that were saved.
+    """
+    path = Path(path)
+    folder = path if (path / RECORD).is_file() else path / "model"
+    if path.is_file() or not (folder / RECORD).is_file():
+        raise ModelFolderInvalid(refusal(path))
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    for name, expected in record["sha256"].items():
+        file = folder / name
+        found = sha256(file) if file.is_file() else "no such file"
+        if found != expected:
+            raise WeightsChanged(
+                f"{file} is not what was saved: SHA-256 {found[:12]}…, expected {expected[:12]}…. Copy the folder again, or export it anew."
+            )
+    opened = importlib.import_module(f"contrapose.{record['modality']}.encoder")
+    encoders = {
+        name: opened.load_encoder(folder / facts["folder"], facts) for name, facts in record["encoders"].items()
+    }
+    return Model(encoders, record["modality"], record["method"], "+".join(record["sha256"].values()))
+
+
+def refusal(path: Path) -> str:
+    """Why `path` is no model of ours, and what to do."""
+    if not path.exists():
+        return f"{path} is not there; give a run folder or its model folder."
+    pickled = [path] if path.is_file() else sorted(path.glob("*"))
+    pickled = [file for file in pickled if file.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}]
+    if pickled:
+        return (
+            f"{pickled[0]} is a pickle, which can run any code when it is loaded, so contrapose loads none. Convert it where you trust it: "
+            f"transformers' AutoModel.from_pretrained(…).save_pretrained(FOLDER) writes model.safetensors."
+        )
+    return f"{path} is neither a run nor a model folder of contrapose: it has no {RECORD}. As an encoder to start from, give it to --encoder."
+
+
+def sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def largest_difference(first: Encoder, second: Encoder, values: Sequence[Any]) -> float:
+    """The largest difference of any component of the unit vectors that two encoders give."""
+    a, b = (unit(encoder.encode(values, progress=False)) for encoder in (first, second))
+    return float(np.abs(a - b).max()) if len(values) else 0.0
+
+
+def card_text(model: Model, config: Mapping[str, Any], results: Sequence[Mapping[str, Any]], checked: str) -> str:
+    """The model card: data, method, settings, results with intervals, licence, how to use."""
+    settings = "\n".join(f"| {name} | {value} |" for name, value in {**config["encoder"], **config["settings"]}.items())
+    tables = "\n\n".join(result_table(entry["result"]) for entry in results) or "Not evaluated."
+    return f"""---
+library_name: contrapose
+tags: [contrapose, {model.modality}, embeddings]
+---
+# {config["method"]} on {config["data"]["source"]}
+
+{model.dim}-dimensional embeddings, trained by contrapose {config["contrapose"]} with the method `{config["method"]}` on {config["data"]["rows"]:,} rows of
+`{config["data"]["source"]}` (SHA-256 of the data {config["data"]["fingerprint"][:16]}…), starting from the encoder `{config["encoder"]["name"]}`.
+
+## Use
+
+```python
+import contrapose
+
+model = contrapose.load("path/to/this/folder")
+vectors = model.encode(["a sentence"])
+```
+
+{checked}
+
+## Results
+
+{tables}
+
+## Settings
+
+| setting | value |
+|---|---|
+{settings}
+
+## Licence
+
+The weights are derived from those of `{config["encoder"]["name"]}` and from the data named above: their licences apply. No other is added.
+"""
+
+
+def result_table(result: Mapping[str, Any]) -> str:
+    """A result as Markdown: a metric a row, a system a column, each mean with its 95 % interval."""
+    systems = result["systems"]
+    lines = [f"{result['description']} Data: `{result['data']}`, {result['rows']:,} rows.", ""]
+    lines += ["| | " + " | ".join(systems) + " |", "|---" * (len(systems) + 1) + "|"]
+    for metric in dict.fromkeys(name for scores in systems.values() for name in scores):
+        found = [scores.get(metric) for scores in systems.values()]
+        cells = [f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" if s else "–" for s in found]
+        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
