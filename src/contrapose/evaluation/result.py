@@ -117,11 +117,13 @@ class Result:
 
         (_, *metrics), *systems = self.cells()
         table = Table(title=Text(self.title), caption="mean [95 % interval]", box=SIMPLE_HEAD, leading=1)
-        table.add_column("", overflow="fold")
+        table.add_column("", no_wrap=True)
         for name, *_ in systems:
             table.add_column(Text(name))
         for number, metric in enumerate(metrics, 1):
-            table.add_row(Text(metric), *(Text(cells[number].replace(" [", "\n[")) for cells in systems))
+            table.add_row(
+                Text(metric.replace(" ", "\n", 1)), *(Text(cells[number].replace(" [", "\n[")) for cells in systems)
+            )
         return table
 
     def __rich__(self) -> Table:

@@ -75,6 +75,8 @@ class TextEncoder(Encoder):
         self.padding = getattr(tokenizer, "pad_token_id", None) or 0
         refuse_token_limit(max_tokens, transformer, tokenizer)
         self.dim = self._probe()
+        special = torch.tensor(sorted(getattr(tokenizer, "all_special_ids", [])), dtype=torch.long)
+        self.register_buffer("special_ids", special, persistent=False)
 
     @classmethod
     def open(
@@ -322,6 +324,15 @@ class TextEncoder(Encoder):
         finally:
             for module in training:
                 module.training = True
+
+
+class Head(nn.Sequential):
+    """Linear (dim to dim) and tanh on a pooled state: BERT's pooler with fresh weights, N(0, 0.02²), as SimCSE's official code starts it."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.Linear(dim, dim), nn.Tanh())
+        nn.init.normal_(self[0].weight, std=0.02)
+        nn.init.zeros_(self[0].bias)
 
 
 class EncoderOptions(BaseModel):

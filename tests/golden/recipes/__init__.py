@@ -1,0 +1,1 @@
+"""How each method's golden arrays are made again: `INPUTS`, and `recompute` from them."""
