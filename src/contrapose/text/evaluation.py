@@ -17,6 +17,8 @@ from contrapose.errors import ProtocolDataInvalid, ProtocolUnknown, nearest
 from contrapose.evaluation.flat_map import flat_map
 from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_score
+from contrapose.text._similarity import TextSimilarity
+from contrapose.text._tfidf import tfidf_vectors, training_texts
 from contrapose.training.encoder import Encoder
 
 EXAMPLES = 12  # queries shown with their nearest neighbours
@@ -27,14 +29,17 @@ SHOWN = ("accuracy@1", "accuracy@10", "mrr", "ndcg@10", "recall@10")
 SIDES = (Column("anchor", "text", "One side of the pair."), Column("positive", "text", "The text that belongs to it."))
 
 
-def open_protocol(name: str, source: Any, columns: Mapping[str, str] | None, training: Table | None) -> TextRetrieval:
+def open_protocol(
+    name: str, source: Any, columns: Mapping[str, str] | None, training: Table | None
+) -> TextRetrieval | TextSimilarity:
     """A protocol on its data, read and checked. `training` is what TF-IDF is fitted on.
 
     Raises ProtocolUnknown, ProtocolDataInvalid, or what `read` raises.
     """
-    if name != TextRetrieval.name:
-        raise ProtocolUnknown(f"There is no protocol '{name}' for text; {nearest(name, [TextRetrieval.name])}")
-    return TextRetrieval(source, columns, training)
+    protocols = {kind.name: kind for kind in (TextRetrieval, TextSimilarity)}
+    if name not in protocols:
+        raise ProtocolUnknown(f"There is no protocol '{name}' for text; {nearest(name, protocols)}")
+    return protocols[name](source, columns, training)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class TextRetrieval:
         sizes = ", ".join(
             f"{len(way.queries):,} queries among {len(way.candidates):,} candidates" for way in self.directions[:1]
         )
-        fitted = "the training texts" if self.training is not None else "the candidates"
+        fitted = "the training texts" if training_texts(self.training) else "the candidates"
         return (
             f"Retrieval {ways}: {sizes}, exact, by cosine; ties count against; candidates of the same text are equally right. "
             f"TF-IDF (words; characters 2 to 4 within words; sublinear) is fitted on {fitted}. "
@@ -126,26 +131,17 @@ class TextRetrieval:
         return ranked
 
     def rank_by_tfidf(self, unit: str) -> list[Retrieval]:
-        """The control that knows no meaning: shared words, or shared letters within words."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        kind = {"token_pattern": r"(?u)\b\w+\b"} if unit == "word" else {"analyzer": "char_wb", "ngram_range": (2, 4)}
+        """The control: no meaning, shared words or letters alone."""
         ranked = []
         for way in self.directions:
-            names = [
-                column.name for column in SIDES if self.training is not None and column.name in self.training.columns
-            ]
-            texts = [text for name in names for text in self.training[name]] or way.candidates
-            tfidf = TfidfVectorizer(sublinear_tf=True, **kind).fit(texts)
-            queries, candidates = tfidf.transform(way.queries), tfidf.transform(way.candidates).T.tocsc()
-            ranked.append(
-                retrieval_by_score(
-                    lambda rows, q=queries, c=candidates: (q[rows] @ c).toarray(),
-                    len(way.queries),
-                    len(way.candidates),
-                    way.right,
-                )
-            )
+            fitted = training_texts(self.training) or way.candidates
+            queries, candidates = tfidf_vectors(fitted, [way.queries, way.candidates], unit)
+            columns = candidates.T.tocsc()
+
+            def score(rows: slice, queries: Any = queries, columns: Any = columns) -> np.ndarray:
+                return (queries[rows] @ columns).toarray()
+
+            ranked.append(retrieval_by_score(score, len(way.queries), len(way.candidates), way.right))
         return ranked
 
     def examples(
