@@ -5,13 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
+
+
+class Lap(NamedTuple):
+    """The time between two lines of metrics: seconds, rows that were trained on, and the share of each part in the seconds."""
+
+    seconds: float
+    rows: int
+    share: dict[str, float]
 
 
 class Clock:
     """Seconds by part of a step ("data", "encode", "loss", "backward", "update"), as the processor that launches the work sees them."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self.parts: dict[str, float] = {}
+        self.rows = 0
         self.started = time.perf_counter()
 
     @contextmanager
@@ -20,11 +30,12 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+            self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
 
-    def lap(self) -> tuple[float, dict[str, float]]:
-        """Seconds since the last lap, and the share of each part in them; starts the next lap."""
+    def lap(self) -> Lap:
+        """What the clock has seen since the last lap; starts the next one."""
         now = time.perf_counter()
-        elapsed, seconds = now - self.started, self.seconds
-        self.started, self.seconds = now, {}
-        return elapsed, {part: part_seconds / max(elapsed, 1e-9) for part, part_seconds in seconds.items()}
+        seconds = max(now - self.started, 1e-9)
+        done = Lap(seconds, self.rows, {part: spent / seconds for part, spent in self.parts.items()})
+        self.started, self.rows, self.parts = now, 0, {}
+        return done

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 from lightning_fabric import Fabric
@@ -14,7 +14,7 @@ from contrapose.data.batches import Batch, Data, seeded
 from contrapose.distributed import any_process, average_gradients
 from contrapose.training.checkpoint import load_weights, read_checkpoint, section, write_checkpoint
 from contrapose.training.health import embedding_figures
-from contrapose.training.interrupts import Interrupts, Stopped, interrupts
+from contrapose.training.interrupts import Stopped, interrupts
 from contrapose.training.method import Method, Stage, StageRecord, Update
 from contrapose.training.optimisers import build_optimisers, learning_rate, load_state_tensors, state_tensors, trainable
 from contrapose.training.plan import plan, refuse_non_finite, refuse_without_negatives
@@ -23,28 +23,7 @@ from contrapose.training.progress import Reporter, Silent, figures_line
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import MethodSettings
 from contrapose.training.setup import make_fabric, precision_said, seed_everything, share_of
-
-Create = Callable[[type[Method], MethodSettings], Method]  # a method with a fresh (pretrained) encoder, not yet built
-Select = Callable[[Method], float]  # a score on development data, larger is better
-
-
-@dataclass
-class Run:
-    """What every part of the loop shares."""
-
-    create: Create
-    root: Method  # holds the run's own settings; never built or trained
-    data: Data
-    folder: RunFolder
-    fabric: Fabric
-    select: Select | None
-    reporter: Reporter
-    position: Position
-    asked: Interrupts
-
-    @property
-    def writes(self) -> bool:
-        return self.fabric.is_global_zero
+from contrapose.training.stages import Create, Run, Select, build_model, finished_model
 
 
 def fit(
@@ -122,6 +101,7 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
                 train_step(run, model, updates, optimisers, batch)
             position.step, position.batch = position.step + 1, position.batch + 1
             position.total_step += 1
+            model.clock.rows += len(rows)
 
             if position.step % settings.log_every == 0 or position.step == position.steps:
                 log(run, model, batch)
@@ -179,24 +159,6 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
     run.position.terms |= seen
 
 
-def build_model(run: Run, stage: Stage) -> Method:
-    """A stage's method, built; the same weights each time."""
-    settings = stage.settings or run.root.settings
-    seed_everything(settings.seed, 0, 0)
-    model = run.create(stage.method or type(run.root), settings)
-    model.build(run.data.facts)
-    return model.to(run.fabric.device, torch.float64 if settings.precision == "fp64" else None)
-
-
-def finished_model(run: Run, name: str) -> Method:
-    """The model of a finished stage, from its plan and its file."""
-    done = [record.name for record in run.position.finished].index(name)
-    stage = run.root.next_stage(run.position.finished[:done])
-    model = build_model(run, stage)
-    load_weights(model, read_checkpoint(run.folder.stage_file(name))[0], run.folder.stage_file(name))
-    return model.eval()
-
-
 def close_stage(run: Run, model: Method, stage: Stage, data: Data) -> None:
     """Go back to the best weights, finish, and write the stage down."""
     position, folder = run.position, run.folder
@@ -245,8 +207,7 @@ def save(run: Run, model: Method, optimisers: dict, batches: Sequence[LongTensor
 def log(run: Run, model: Method, batch: Batch) -> None:
     """A line of metrics.jsonl, the loggers' figures and the line that people read."""
     position, settings = run.position, model.settings
-    elapsed, share = model.clock.lap()
-    every = position.step % settings.log_every or settings.log_every
+    lap = model.clock.lap()
     metrics = {
         "stage": position.stage,
         "step": position.step,
@@ -258,7 +219,7 @@ def log(run: Run, model: Method, batch: Batch) -> None:
         "geometry": embedding_figures(model.embeddings),
         "watched": dict(model.watched),
         "skipped": position.skipped,
-        "clock": {"seconds": elapsed, "rows_per_second": every * len(batch.whole) / elapsed, "share": share},
+        "clock": {"seconds": lap.seconds, "rows_per_second": lap.rows / lap.seconds, "share": lap.share},
     }
     position.terms = {}
     if run.writes:
