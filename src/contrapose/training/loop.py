@@ -17,7 +17,7 @@ from contrapose.training.health import embedding_figures
 from contrapose.training.interrupts import Stopped, interrupts
 from contrapose.training.method import Method, Stage, StageRecord, Update
 from contrapose.training.optimisers import build_optimisers, learning_rate, load_state_tensors, state_tensors, trainable
-from contrapose.training.plan import plan, refuse_non_finite, refuse_without_negatives
+from contrapose.training.plan import naming_step, plan, refuse_non_finite, refuse_without_negatives
 from contrapose.training.position import Position
 from contrapose.training.progress import Reporter, Silent, figures_line
 from contrapose.training.run_folder import RunFolder
@@ -128,7 +128,7 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
         if step % update.every:
             continue
         model.zero_grad(set_to_none=True)
-        with run.fabric.autocast():
+        with run.fabric.autocast(), naming_step(step):
             terms = update.loss(batch)
         if not terms:
             run.position.skipped += 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from contrapose.data.batches import Data
@@ -48,11 +51,21 @@ def plan(method: Method, data: Data, steps: int, precision: str) -> str:
     return "; ".join(said) + "."
 
 
+KEPT = "The last good checkpoint is kept; lower the learning rate or raise the temperature."
+
+
 def refuse_non_finite(tensors: dict[str, torch.Tensor], step: int) -> None:
     """Raises NonFinite naming the first tensor that holds NaN or infinity."""
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             found = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
-            raise NonFinite(
-                f"step {step + 1}: {name} became {found}. The last good checkpoint is kept; lower the learning rate or raise the temperature."
-            )
+            raise NonFinite(f"step {step + 1}: {name} became {found}. {KEPT}")
+
+
+@contextmanager
+def naming_step(step: int) -> Iterator[None]:
+    """Adds the step to what an objective says of embeddings that hold NaN or infinity."""
+    try:
+        yield
+    except NonFinite as error:
+        raise NonFinite(f"step {step + 1}: {error.args[0]} {KEPT}") from None
