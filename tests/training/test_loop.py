@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from contrapose.data.batches import Batch, Data, Facts
 from contrapose.errors import NonFinite
 from contrapose.training.interrupts import Stopped
-from contrapose.training.method import Method, Terms, Update
+from contrapose.training.method import Method, Stage, StageRecord, Terms, Update
 from tests.training.children import started, weights
 from tests.training.toys import PLAIN, ROWS, Tower, Toy, ToySettings, no_encoder, numbers, signals, table
 from tests.training.toys_momentum import Esimcse, sentences
@@ -248,6 +249,25 @@ def test_patience_stops_early(tmp_path: Path) -> None:
     folder = started(tmp_path / "run")
     TOY.fit(folder, steps=20, select=Scores(0.1, 0.9, 0.3, 0.2, 1.0), select_every=2, patience=2)
     assert folder.metrics()[-1]["total_step"] == 8
+
+
+def test_terms_of_a_stage_that_stopped_early_are_not_told_in_the_next(tmp_path: Path) -> None:
+    class TwoStages(Pull):
+        class Settings(ToySettings):
+            term: str = "first"
+
+        def next_stage(self, finished: Sequence[StageRecord]) -> Stage | None:
+            second = self.settings.model_copy(update={"term": "second", "patience": None})
+            return [Stage("one"), Stage("two", second), None][len(finished)]
+
+        def training_step(self, batch: Batch) -> Terms:
+            return {self.settings.term: sum(parameter.sum() for parameter in self.parameters())}
+
+    folder = started(tmp_path / "run")
+    settings = {"steps": 6, "log_every": 4, "select_every": 1, "patience": 1}
+    Toy("two stages", TwoStages, rows_only, no_encoder).fit(folder, select=lambda model: 0.0, **settings)
+    told = [line for line in folder.metrics() if "terms" in line]
+    assert [(line["stage"], set(line["terms"])) for line in told] == [("two", {"second"})] * 2
 
 
 def test_a_run_out_of_patience_and_stopped_does_not_go_on_when_resumed(tmp_path: Path) -> None:

@@ -80,9 +80,9 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
         model.watched |= position.watched
     else:
         position.stage, position.step, position.epoch, position.best, position.stale = stage.name, 0, 0, None, 0
+        position.terms = {}  # a stage that stopped early may have left some that no line told
         batches = list(model.batches(data, 0, seeded(settings.seed, number, 1, 0)))
         position.batch, position.steps = 0, stage.steps or settings.steps or math.ceil(settings.epochs * len(batches))
-
     position.watched = model.watched  # one dict, so that a checkpoint keeps it
 
     run.reporter.say(plan(model, data, position.steps, precision_said(fabric)))

@@ -67,11 +67,11 @@ class RunFolder:
     def refuse_changes(self, config: Mapping[str, Any]) -> None:
         """Raises ResumeChanged, naming what differs, when `config` is not the one that the run was started with."""
         before, now = flattened(self.config), flattened(config)
-        # another release may resume: its checkpoint format says whether it can
+        # another release may resume, and a run may have been moved: neither changes what is trained
         changed = [
             name
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and name != "contrapose"
+            if before.get(name) != now.get(name) and name not in ("contrapose", "command")
         ]
         if changed:
             differences = "; ".join(f"{name} was {before.get(name)!r} and is {now.get(name)!r}" for name in changed)

@@ -1,0 +1,139 @@
+"""A mistake of the user's: one line on stderr that names the place and the mend, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done, some_pairs, write_csv
+
+Command = Callable[..., Done]
+HEADER = b"anchor,positive\n"
+
+
+def refused(done: Done, *named: str) -> None:
+    """One line, with each of the words named; exit code 2."""
+    assert done.code == 2, (done.code, done.out, done.errors)
+    assert len(done.errors) == 1, done.errors
+    for word in named:
+        assert word in done.errors[0], (word, done.errors[0])
+
+
+FILES = {
+    "empty": (b"", ["pairs.csv", "no rows", "CL-DATA-002"]),
+    "header alone": (HEADER, ["pairs.csv", "no rows", "CL-DATA-002"]),
+    "a column missing": (
+        b"anchor,positiv\na,b\nc,d\n",
+        ["pairs.csv", "'positive'", "positiv", "--map positive=positiv"],
+    ),
+    "one side empty": (HEADER + b"a,b\nc,\nd,e\n", ["pairs.csv", "line 3", "'positive'", "--drop-empty"]),
+    "bytes that are not UTF-8": (HEADER + b"a,b\ncaf\xe9,d\n", ["pairs.csv", "line 3", "byte", "UTF-8"]),
+    "too many fields": (HEADER + b"a,b\nc,d,e\n", ["pairs.csv", "line 3", "3", "2"]),
+}
+
+
+@pytest.mark.parametrize(("content", "named"), FILES.values(), ids=FILES)
+def test_a_bad_file(contrapose: Command, tmp_path: Path, tiny_bert: Path, content: bytes, named: list[str]) -> None:
+    (tmp_path / "pairs.csv").write_bytes(content)
+    out = tmp_path / "run"
+    refused(
+        contrapose("train", "pairs", "--data", tmp_path / "pairs.csv", "--encoder", tiny_bert, "--out", out), *named
+    )
+    assert not out.exists()
+
+
+COMMANDS = {
+    "a missing file": (["--data", "{folder}/pear.csv"], ["pear.csv", "pairs.csv", "CL-DATA-001"]),
+    "no negatives": (["--set", "batch_size=1"], ["batch_size is 1", "negative", "CL-TRAIN-002"]),
+    "temperature 0": (["--set", "temperature=0"], ["'temperature'", "greater than 0", "'0'", "CL-SET-003"]),
+    "temperature below 0": (["--set", "temperature=-0.5"], ["'temperature'", "greater than 0", "CL-SET-003"]),
+    "temperature that is no number": (["--set", "temperature=warm"], ["'temperature'", "number", "'warm'"]),
+    "an unknown setting": (["--set", "temprature=0.1"], ["'temprature'", "did you mean 'temperature'"]),
+    "an unknown encoder": (["--encoder", "minlm"], ["minlm", "did you mean 'minilm'"]),
+    "an unknown encoder setting": (["--set", "encoder.layer=2"], ["'layer'", "did you mean 'layers'"]),
+    "too many layers": (["--set", "encoder.layers=9"], ["layers=9", "has 2"]),
+    "an unknown protocol": (["--on", "retreival={folder}/pairs.csv"], ["'retreival'", "did you mean 'retrieval'"]),
+    "--on without its data": (["--on", "retrieval"], ["--on retrieval", "NAME=VALUE"]),
+    "evaluation data that are not there": (["--on", "retrieval={folder}/tost.csv"], ["tost.csv", "CL-DATA-001"]),
+    "an unknown option": (["--epoch", "3"], ["--epoch", "--help"]),
+    "a broken settings file": (["--settings", "{folder}/settings.yaml"], ["settings.yaml", "line 3", "CL-SET-004"]),
+    "an unknown column in --map": (["--map", "anchor=english"], ["pairs.csv", "'english'"]),
+}
+
+
+@pytest.mark.parametrize(("words", "named"), COMMANDS.values(), ids=COMMANDS)
+def test_a_bad_command(
+    contrapose: Command, tmp_path: Path, quick: list[str], words: list[str], named: list[str]
+) -> None:
+    write_csv(tmp_path / "pairs.csv", some_pairs(20))
+    (tmp_path / "settings.yaml").write_text("steps: 3\ntemperature 0.05\nseed: [\n", encoding="utf-8")
+    out = tmp_path / "run"
+    refused(contrapose(*quick, *(word.format(folder=tmp_path) for word in words), "--out", out), *named)
+    assert not out.exists()
+
+
+def test_an_unknown_method(contrapose: Command, pairs: Path) -> None:
+    refused(contrapose("train", "simsce", "--data", pairs), "'simsce'", "did you mean 'simcse'", "contrapose methods")
+
+
+def test_an_output_folder_that_exists(contrapose: Command, quick: list[str], trained: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in trained.rglob("*"))
+    refused(contrapose(*quick, "--out", trained), str(trained), "--resume", "CL-RUN-001")
+    assert sorted(path.stat().st_mtime_ns for path in trained.rglob("*")) == before
+
+
+def test_a_truncated_checkpoint(contrapose: Command, trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    newest = max(run.glob("checkpoints/step-*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-20])
+    refused(contrapose("train", "--resume", "--out", run), newest.name, "Delete this file", "CL-RUN-004")
+
+
+def test_weights_with_another_checksum(contrapose: Command, trained: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(trained / "model", tmp_path / "model"))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    out = tmp_path / "vectors.npy"
+    (tmp_path / "texts.txt").write_text("a cat\n", encoding="utf-8")
+    refused(
+        contrapose("embed", model, tmp_path / "texts.txt", "--out", out), "model.safetensors", "SHA-256", "CL-MODEL-004"
+    )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl"])
+def test_a_pickle_as_a_model(contrapose: Command, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    (tmp_path / "texts.txt").write_text("a cat\n", encoding="utf-8")
+    refused(contrapose("embed", tmp_path / name, tmp_path / "texts.txt", "--out", tmp_path / "v.npy"), name, "pickle")
+
+
+def test_a_folder_of_pickled_weights_as_an_encoder(
+    contrapose: Command, tmp_path: Path, tiny_bert: Path, pairs: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    out = tmp_path / "run"
+    done = contrapose("train", "pairs", "--data", pairs, "--encoder", folder, "--out", out)
+    refused(done, "pytorch_model.bin", "pickle", "save_pretrained")
+    assert not out.exists()
+
+
+def test_resume_with_another_setting(contrapose: Command, quick: list[str], trained: Path, pairs: Path) -> None:
+    on = ["--select", f"retrieval={pairs}", "--on", f"retrieval={pairs}", "--set", "select_every=3"]
+    done = contrapose(*quick, *on, "--set", "temperature=0.1", "--resume", "--out", trained)
+    refused(done, "settings.temperature was 0.05 and is 0.1", "CL-RUN-003")
+
+
+def test_resume_of_nothing(contrapose: Command, tmp_path: Path) -> None:
+    refused(contrapose("train", "--resume", "--out", tmp_path / "nothing"), "is not a run", "CL-RUN-002")
+
+
+def test_a_file_that_is_no_gzip(contrapose: Command, tmp_path: Path, tiny_bert: Path) -> None:
+    (tmp_path / "pairs.csv.gz").write_bytes(gzip.compress(HEADER + b"a,b\n" * 50)[:-9])
+    refused(contrapose("train", "pairs", "--data", tmp_path / "pairs.csv.gz", "--encoder", tiny_bert), "pairs.csv.gz")

@@ -1,0 +1,124 @@
+"""Each command does what its help says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import contrapose as package
+from tests.cli.conftest import Done, some_pairs, write_csv
+
+Command = Callable[..., Done]
+
+
+def test_train_leaves_a_whole_run(trained: Path) -> None:
+    left = {path.name for path in trained.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "checkpoints", "results.json", "model", "report.html"} <= left
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert (config["method"], config["settings"]["batch_size"], config["settings"]["temperature"]) == ("pairs", 8, 0.05)
+
+
+def test_the_result_stands_beside_its_controls(trained: Path) -> None:
+    (entry,) = json.loads((trained / "results.json").read_text())
+    assert list(entry["result"]["systems"]) == ["untrained", "TF-IDF, words", "TF-IDF, characters", "trained"]
+    assert "60 queries among 60 candidates" in entry["result"]["description"]
+
+
+def test_the_model_gives_the_same_vectors_in_sentence_transformers(trained: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    texts = [row["anchor"] for row in some_pairs(20, seed=1)]
+    ours = package.load(trained).encode(texts, progress=False)
+    theirs = SentenceTransformer(str(trained / "model"), device="cpu").encode(texts)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert "Read back by sentence-transformers" in (trained / "model" / "README.md").read_text()
+
+
+def test_training_says_what_it_is_about_to_do(contrapose: Command, quick: list[str], tmp_path: Path) -> None:
+    done = contrapose(*quick, "--map", "anchor=positive", "--map", "positive=anchor", "--out", tmp_path / "run")
+    assert done.code == 0
+    said = "\n".join(done.errors)
+    assert "6 steps of 8 rows from 60" in said
+    assert "7 negatives per anchor" in said
+    for noise in ("Warning", "LOAD REPORT", "Writing model shards", "Mixed Precision"):
+        assert noise not in said
+
+
+def test_settings_from_a_file(contrapose: Command, tiny_bert: Path, pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("temperature: 0.2\nsteps: 2\nbatch_size: 8\nencoder: {max_tokens: 12}\n")
+    words = ["train", "pairs", "--data", pairs, "--encoder", tiny_bert, "--settings", tmp_path / "settings.yaml"]
+    assert contrapose(*words, "--set", "steps=3", "--out", tmp_path / "run").code == 0
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["settings"]["temperature"], config["settings"]["steps"], config["encoder"]["max_tokens"]) == (
+        0.2,
+        3,
+        12,
+    )
+
+
+def test_the_command_in_the_configuration_repeats_the_run(contrapose: Command, trained: Path, tmp_path: Path) -> None:
+    words = yaml.safe_load((trained / "config.yaml").read_text())["command"].split()
+    words[words.index("--out") + 1] = str(tmp_path / "again")
+    assert contrapose(*words[1:]).code == 0
+    assert (tmp_path / "again/model/model.safetensors").read_bytes() == (
+        trained / "model/model.safetensors"
+    ).read_bytes()
+
+
+def test_evaluate_adds_a_result(contrapose: Command, quick: list[str], tmp_path: Path) -> None:
+    other = write_csv(tmp_path / "other.csv", some_pairs(15, seed=3))
+    assert contrapose(*quick, "--out", tmp_path / "run").code == 0
+    done = contrapose("evaluate", tmp_path / "run", "--on", f"retrieval={other}")
+    assert done.code == 0, done.errors
+    assert [entry["data"] for entry in json.loads((tmp_path / "run/results.json").read_text())] == [str(other)]
+    assert "other.csv" in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "npy"])
+def test_embed_writes_the_vectors_of_the_model(contrapose: Command, trained: Path, tmp_path: Path, suffix: str) -> None:
+    rows = [{"id": str(number), "body": pair["anchor"]} for number, pair in enumerate(some_pairs(9, seed=5))]
+    out, carried = tmp_path / f"vectors.{suffix}", ["--keep", "id"] if suffix == "parquet" else []
+    done = contrapose(
+        "embed", trained, write_csv(tmp_path / "docs.csv", rows), "--column", "body", *carried, "--out", out
+    )
+    assert done.code == 0, done.errors
+    expected = package.load(trained).encode([row["body"] for row in rows], progress=False)
+    if suffix == "npy":
+        found = np.load(out, allow_pickle=False)
+    else:
+        table = pq.read_table(out)
+        assert table["id"].to_pylist() == [row["id"] for row in rows]
+        found = np.array(table["vector"].to_pylist(), dtype=np.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_methods_lists_and_explains(contrapose: Command) -> None:
+    listed = contrapose("methods")
+    assert listed.code == 0
+    assert "pairs" in listed.out
+    assert "esimcse" in listed.out
+    explained = contrapose("methods", "pairs")
+    assert "temperature" in explained.out
+    assert "negative" in explained.out
+
+
+def test_check_reports_problems_by_line(contrapose: Command, tmp_path: Path, tiny_bert: Path, pairs: Path) -> None:
+    (tmp_path / "bad.csv").write_text("anchor,positive\na cat,a dog\n,the mat\na cat,the tree\n")
+    done = contrapose("check", tmp_path / "bad.csv", "--encoder", tiny_bert)
+    assert done.code == 1
+    assert "line 3" in done.out
+    assert contrapose("check", pairs, "--encoder", tiny_bert).code == 0
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "embed", "methods", "check", "report", "demo"])
+def test_help_teaches(contrapose: Command, command: str) -> None:
+    done = contrapose(command, "--help")
+    assert done.code == 0
+    assert "contrapose" in done.out
+    assert done.errors == []
