@@ -114,6 +114,7 @@ def train(
     if resume:
         folder = RunFolder.open(folder.path)
         folder.refuse_changes(config)
+        folder.last_checkpoint()  # a damaged one is refused before anything is said
     else:
         folder = RunFolder.create(folder.path, config)
 

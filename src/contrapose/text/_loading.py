@@ -103,7 +103,7 @@ def load_transformer(folder: Path, layers: int | None = None) -> Any:
 
     _refuse_without_weights(folder)
     here = {"local_files_only": True, "trust_remote_code": False}
-    with quiet():
+    with quiet(), torch.random.fork_rng():  # fresh weights are drawn for a pooler, which is then dropped
         try:
             config = AutoConfig.from_pretrained(folder, **here)
         except (OSError, ValueError, KeyError) as error:
