@@ -32,6 +32,8 @@ def methods() -> dict[str, Listing]:
     """Every method by name: the files of the modality folders, and what other packages register as `contrapose.methods`."""
     found = {}
     for room in sorted(PACKAGE.glob("*/data.py")):
+        if not (room.parent / "encoder.py").is_file():  # no modality: data alone do not make one
+            continue
         for path in sorted(room.parent.glob("[a-z]*.py")):
             if path.stem not in ROOMS:
                 modality = room.parent.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -26,6 +27,7 @@ def make_fabric(precision: str = "auto", loggers: Sequence[Logger] = ()) -> Fabr
         "bf16-mixed" if has_bf16() else "32-true"
     )
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("WORLD_SIZE", 1))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run says its precision itself, once
     fabric = Fabric(
         accelerator="auto",
         devices=local,
