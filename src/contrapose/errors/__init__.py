@@ -64,8 +64,10 @@ from contrapose.errors.settings import (
 )
 from contrapose.errors.training import (
     ArgumentInvalid,
+    DoubleBackward,
     NoNegatives,
     NonFinite,
+    NoPositives,
     ShapesDiffer,
     TemperatureInvalid,
 )
@@ -84,6 +86,7 @@ __all__ = [
     "DataFileMissing",
     "DataFormatUnknown",
     "DataRagged",
+    "DoubleBackward",
     "EmbeddingChanged",
     "EncoderNotRebuildable",
     "EncoderUnknown",
@@ -95,6 +98,7 @@ __all__ = [
     "MethodUnknown",
     "ModelFolderInvalid",
     "NoNegatives",
+    "NoPositives",
     "NonFinite",
     "OutputExists",
     "PoolingUnavailable",

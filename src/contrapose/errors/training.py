@@ -71,3 +71,30 @@ class ArgumentInvalid(ContraposeError):
     """
 
     code = "CL-TRAIN-005"
+
+
+class DoubleBackward(ContraposeError):
+    """A second derivative of an objective was asked for.
+
+    **Why it matters.** The objectives compute their gradient tile by tile and keep no graph of it. A second derivative that is silently
+    zero or partial would train on nothing.
+
+    **Example.** `torch.autograd.grad(loss, embeddings, create_graph=True)` for a gradient penalty.
+
+    **Mend.** Leave out `create_graph=True`, or write the term in plain torch.
+    """
+
+    code = "CL-TRAIN-006"
+
+
+class NoPositives(ContraposeError):
+    """No anchor has a positive.
+
+    **Why it matters.** A loss over no positives is 0 whatever the encoder does: the run would look perfect and learn nothing.
+
+    **Example.** `supervised(z, labels=torch.arange(8))`: every row has a label of its own.
+
+    **Mend.** Batches in which labels repeat, or two views of every row.
+    """
+
+    code = "CL-TRAIN-007"

@@ -1,0 +1,227 @@
+"""Contrastive attraction and contrastive repulsion: far positives pull more, near negatives push more (Zheng et al., TMLR 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
+from contrapose.objectives._arguments import (
+    Reduction,
+    check_choice,
+    check_number,
+    check_rows,
+    check_temperature,
+    divided,
+    operands,
+    reduced,
+    row_products,
+)
+from contrapose.objectives._tiles import log_sum_exp, softmax_mean
+
+Variant = Literal["cacr", "uniform_pos", "uniform_neg", "uniform"]
+
+
+def cacr(
+    views: Sequence[Tensor],
+    *,
+    t_pos: float = 1.0,
+    t_neg: float = 2.0,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    variant: Variant = "cacr",
+    tau_plus: float = 0.0,
+    detach_weights: bool = False,
+    symmetric: bool = False,
+) -> Tensor:
+    r"""The sum of `cacr_attraction` and `cacr_repulsion` of V >= 2 views, each (b, d), row i with row i.
+
+    With the cost c(x, y) = |x - y|² of unit vectors: every positive pulls by its cost, weighted over a row's V - 1 positives by
+    softmax(t_pos c); every negative pushes by its cost, weighted over a row's negatives by softmax(-t_neg c). Pull and push are told apart, where
+    InfoNCE ties the pull to the number of negatives.
+
+    Args:
+        views: embeddings of the same rows, not normalised.
+        t_pos, t_neg: at least 0; they multiply the cost, so that 0 weighs alike.
+        alpha, beta: weights of attraction and repulsion. They scale the cost, and not the exponent.
+        variant: "uniform_pos" or "uniform_neg" leave out one kind of weights, "uniform" both (for one positive: alignment and a linear push).
+        tau_plus: 0, or the share of false negatives that the debiased repulsion takes off; in [0, 1).
+        detach_weights: no gradient through the weights, as in the official large-scale recipes; the small-scale code keeps it.
+        symmetric: repulsion in both directions of each pair of views; the official code anchors in the first view of a pair alone.
+
+    Returns:
+        A scalar, usually negative: at least -4 beta, and at most 4 alpha. About 2 alpha - 2 beta at chance. Never stop early on its sign.
+
+    Raises NonFinite, ShapesDiffer, ArgumentInvalid, DoubleBackward; NoNegatives for fewer than two rows.
+    """
+    check_choice("variant", variant, ("cacr", "uniform_pos", "uniform_neg", "uniform"))
+    pull = cacr_attraction(
+        views, t_pos=0.0 if variant in ("uniform_pos", "uniform") else t_pos, alpha=alpha, detach_weights=detach_weights
+    )
+    push = cacr_repulsion(
+        views,
+        t_neg=0.0 if variant in ("uniform_neg", "uniform") else t_neg,
+        beta=beta,
+        tau_plus=tau_plus,
+        detach_weights=detach_weights,
+        symmetric=symmetric,
+    )
+    return pull + push
+
+
+def cacr_attraction(
+    views: Sequence[Tensor], *, t_pos: float = 1.0, alpha: float = 1.0, detach_weights: bool = False
+) -> Tensor:
+    r"""alpha times the mean over views v and rows i of sum_(u≠v) w_u c(z_v,i, z_u,i), with w = softmax over u of t_pos c. Arguments: `cacr`."""
+    check_number("t_pos", t_pos, 0)
+    rows, _ = _unit_views(views)
+    pulled = []
+    for number, query in enumerate(rows):
+        cost = torch.stack([_cost(query, other) for place, other in enumerate(rows) if place != number], dim=1)
+        weights = attraction_weights(cost, t_pos)
+        pulled.append(((weights.detach() if detach_weights else weights) * cost).sum(1).mean())
+    return alpha * torch.stack(pulled).mean()
+
+
+def cacr_repulsion(
+    views: Sequence[Tensor],
+    *,
+    t_neg: float = 2.0,
+    beta: float = 1.0,
+    tau_plus: float = 0.0,
+    detach_weights: bool = False,
+    symmetric: bool = False,
+) -> Tensor:
+    r"""-beta times the mean over pairs of views v < u and rows i of sum_(j≠i) w_ij c(z_v,i, z_u,j), with w = softmax over j of -t_neg c.
+
+    With `tau_plus` the push P of a row becomes (P - tau_plus c(z_v,i, z_u,i)) / (1 - tau_plus), with the signs of the official code, whose P is
+    negative already. In tiles: no (b, b) matrix is made. Other arguments: `cacr`.
+    """
+    check_number("t_neg", t_neg, 0)
+    check_number("tau_plus", tau_plus, 0, 1)
+    if tau_plus == 1:
+        raise ArgumentInvalid("tau_plus must be below 1: it is the share of negatives that are false.")
+    rows, products = _unit_views(views)
+    if len(rows[0]) < 2:
+        raise NoNegatives(
+            f"{len(rows[0])} row(s): the negatives of a row are the other rows, so at least two are needed."
+        )
+    pushed = []
+    for first, second in combinations(rows, 2):
+        for anchors, others in ((first, second), (second, first))[: 2 if symmetric else 1]:
+            push = -beta * _mean_cost_of_negatives(anchors, others, t_neg, detach_weights, products)
+            if tau_plus:
+                push = (push - tau_plus * _cost(anchors, others)) / (1 - tau_plus)
+            pushed.append(push.mean())
+    return torch.stack(pushed).mean()
+
+
+def attraction_weights(cost: Tensor, t_pos: float = 1.0) -> Tensor:
+    """(b, k) costs of a row's positives to their weights, which sum to 1: the further, the more."""
+    return (t_pos * cost).softmax(dim=1)
+
+
+def repulsion_weights(anchors: Tensor, others: Tensor, t_neg: float = 2.0) -> Tensor:
+    """(b, b - 1) weights of each anchor's negatives among the rows j ≠ i of `others`: the nearer, the more. All of them at once, to look at."""
+    rows, _ = _unit_views([anchors, others])
+    b = len(rows[0])
+    logits = 2 * t_neg * rows[0] @ rows[1].T
+    apart = ~torch.eye(b, dtype=torch.bool, device=logits.device)
+    return logits[apart].view(b, b - 1).softmax(dim=1)
+
+
+def cacr_rbf(
+    queries: Sequence[Tensor], keys: Tensor, *, temperature: float | Tensor = 1.0, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""The asymmetric form with cross-entropy (RBF; the official ImageNet recipe): several queries against the keys of a momentum encoder.
+
+        sum_l p_li CE_i(q_l K' / t) 2t,     p_li = softmax over l of |q_li - k_i|² / t, without gradient
+
+    `queries`: L views, each (b, d), through encoder and predictor; `keys`: (b, d). Both are normalised here. The recipe loops over its two global
+    keys, leaves out the query of the same crop, and averages. Keys receive no gradient. At chance 2t log b.
+    Raises TemperatureInvalid, NonFinite, ShapesDiffer, ArgumentInvalid, NoNegatives, DoubleBackward.
+    """
+    check_temperature(temperature)
+    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    rows, products = _unit_views([*queries, keys.detach()])
+    *queries, keys = rows
+    if len(keys) < 2:
+        raise NoNegatives(
+            f"{len(keys)} row(s): the negatives of a query are the other keys, so at least two are needed."
+        )
+    scale = temperature.reshape(()) if isinstance(temperature, Tensor) else temperature
+    cost = torch.stack([_cost(query, keys) for query in queries])
+    weights = (cost / scale).softmax(dim=0).detach()
+    own = torch.arange(len(keys), device=keys.device)[:, None]
+    losses = []
+    for query in queries:
+        query = divided(query, temperature)
+        positive = row_products(query, keys)
+        negative, _ = log_sum_exp(query, keys, skip=own, products=products)
+        losses.append(torch.nn.functional.softplus(negative - positive, threshold=40))
+    return reduced((weights * torch.stack(losses)).sum(0) * 2 * scale, reduction)
+
+
+def cacr_euclidean(
+    queries: Sequence[Tensor],
+    keys: Tensor,
+    *,
+    temperature: float = 1.0,
+    queue: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""The asymmetric form with costs: queries are pulled to their own key and pushed from the others, and from a queue.
+
+        sum_l p_li c(q_li, k_i) - mean_l sum_(j≠i) w_lij c(q_li, k_j),     c = 1 - cos,
+
+    p = softmax over l of c / t and w = softmax over j of -c / t, both without gradient. `queue` (q, d) adds negatives (the MoCo-v2 form).
+    The official code sums over the batch (`reduction="sum"`), where its RBF form averages. Arguments and errors otherwise as for `cacr_rbf`.
+    """
+    check_temperature(temperature)
+    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    stored = [] if queue is None else [queue.detach()]
+    rows, products = _unit_views([*queries, keys.detach()])
+    *queries, keys = rows
+    columns = torch.cat([keys, *(operands({"queue": each}, "cosine").rows["queue"].to(keys) for each in stored)])
+    if len(columns) < 2:
+        raise NoNegatives("1 key: a query has no negative; give two rows at least, or a queue.")
+    own = torch.arange(len(keys), device=keys.device)[:, None]
+    cost = torch.stack([_cost(query, keys) / 2 for query in queries])
+    pull = ((cost / temperature).softmax(dim=0).detach() * cost).sum(0)
+    pushes = [
+        1 - softmax_mean(query / temperature, columns, skip=own, detach_weights=True, products=products) * temperature
+        for query in queries
+    ]
+    return reduced(pull - torch.stack(pushes).mean(0), reduction)
+
+
+def _unit_views(views: Sequence[Tensor]) -> tuple[list[Tensor], torch.dtype]:
+    if len(views) < 2:
+        raise ShapesDiffer(f"at least two views are needed, so that a row has a positive; got {len(views)}.")
+    check_rows("view 0", views[0], ("b", "d"))
+    for number, view in enumerate(views[1:], 1):
+        check_rows(f"view {number}", view, tuple(views[0].shape))
+    rows, products = operands({str(number): view for number, view in enumerate(views)}, "cosine")
+    return list(rows.values()), products
+
+
+def _cost(x: Tensor, y: Tensor) -> Tensor:
+    """(b,): |x_i - y_i|²; by differences, whose gradient at equal rows is 0."""
+    return (x - y).square().sum(1)
+
+
+def _mean_cost_of_negatives(
+    anchors: Tensor, others: Tensor, t_neg: float, detach_weights: bool, products: torch.dtype
+) -> Tensor:
+    """(b,): sum_(j≠i) w_ij c_ij. With c = 2 - 2 cos the weights are the softmax of 2 t_neg cos, so the mean is one of logits."""
+    if t_neg == 0:
+        total = (row_products(anchors, others.sum(0)) - row_products(anchors, others)) / (len(others) - 1)
+        return 2 - 2 * total
+    own = torch.arange(len(anchors), device=anchors.device)[:, None]
+    with torch.autocast(anchors.device.type, enabled=False):
+        mean = softmax_mean(2 * t_neg * anchors, others, skip=own, detach_weights=detach_weights, products=products)
+    return 2 - mean / t_neg

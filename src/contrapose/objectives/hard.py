@@ -1,0 +1,179 @@
+"""Which negatives a loss listens to: all, the hardest, or the hardest alone (Wang and Liu, CVPR 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import LongTensor, Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from contrapose.errors import ArgumentInvalid, NoNegatives
+from contrapose.objectives._arguments import (
+    Reduction,
+    Similarity,
+    check_common,
+    check_integers,
+    check_number,
+    check_rows,
+    check_temperature,
+    operands,
+    reduced,
+    row_products,
+)
+
+CHUNK = 2**22  # similarities in memory at once: 16 MiB of float32
+
+
+def hard_contrastive(
+    anchors: Tensor,
+    positives: Tensor,
+    *,
+    temperature: float | Tensor,
+    hardest: int | float,
+    index: LongTensor | None = None,
+    positive_kept: bool = True,
+    similarity: Similarity = "cosine",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""InfoNCE over the hardest negatives of each anchor alone (Wang and Liu, CVPR 2021, section 3.3).
+
+        -log  exp(s_ii / t)  /  ( exp(s_ii / t) + sum_(k in H_i) exp(s_ik / t) ),    H_i: the hardest negatives of anchor i.
+
+    Args:
+        anchors: (b, d). positives: (b, d), or (m, d) with `index`, (b,), naming each anchor's own row.
+        temperature: a positive number, or a tensor holding one, which then receives a gradient.
+        hardest: how many negatives are kept, 1 to m - 1; or, as a float in (0, 1], their share, rounded down to at least one (the paper's
+            alpha: the upper quantile). The choice itself has no gradient.
+        positive_kept: False follows the released code, in which the positive competes for one of the `hardest` places and has none in the
+            denominator where it is less similar than all of them; the loss of such an anchor may be negative.
+        similarity, reduction: as for `info_nce`.
+
+    Returns:
+        At least 0 (with `positive_kept`); log(1 + hardest) at chance. Equals `info_nce` where all negatives are kept.
+
+    Raises TemperatureInvalid, NonFinite, ShapesDiffer, NoNegatives, and ArgumentInvalid for a `hardest` out of range.
+    """
+    check_temperature(temperature)
+    own, negative = _similarities(
+        anchors, positives, hardest, index, similarity, reduction, places_for_all=not positive_kept
+    )
+    scale = temperature.reshape(()) if isinstance(temperature, Tensor) else temperature
+    partition = (negative / scale).logsumexp(1)
+    if positive_kept:
+        return reduced(functional.softplus(partition - own / scale, threshold=40), reduction)
+    return reduced(partition - own / scale, reduction)
+
+
+def simple_contrastive(
+    anchors: Tensor,
+    positives: Tensor,
+    *,
+    weight: float | None = None,
+    hardest: int | float | None = None,
+    index: LongTensor | None = None,
+    positive_in_sum: bool = False,
+    similarity: Similarity = "cosine",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""The loss that InfoNCE tends to at high temperature: pull the positive, push every negative alike (Wang and Liu, equation 7).
+
+        l_i = -s_ii + w sum_(k≠i) s_ik
+
+    Args:
+        anchors, positives, index: as for `hard_contrastive`.
+        weight: w; None: 1 over the number of summed similarities, so that their mean is pushed.
+        hardest: keep so many of the most similar negatives (or such a share of them): the "hard simple" loss; None: all.
+        positive_in_sum: the released code's sum runs over all columns, the positive too (and with `hardest`, over the most similar columns
+            whichever they are).
+        similarity, reduction: as for `info_nce`.
+
+    Returns:
+        0 at chance with the default weight. From -2 to 2 with cosines. Without `hardest` it costs n d: the sum of similarities is
+        the similarity with the sum.
+
+    Raises NonFinite, ShapesDiffer, NoNegatives, ArgumentInvalid.
+    """
+    if hardest is None:
+        rows, own_row = _rows(anchors, positives, index, similarity, reduction)
+        a, p = rows["anchors"], rows["positives"]
+        own = row_products(a, p[own_row])
+        summed, number = a @ p.sum(0), len(p)
+        summed, number = (summed, number) if positive_in_sum else (summed - own, number - 1)
+    else:
+        own, negative = _similarities(
+            anchors, positives, hardest, index, similarity, reduction, places_for_all=positive_in_sum
+        )
+        summed, number = negative.sum(1), negative.shape[1]
+    check_number("weight", 1.0 if weight is None else weight)
+    return reduced((1 / number if weight is None else weight) * summed - own, reduction)
+
+
+def nearest_negative(
+    anchors: Tensor,
+    positives: Tensor,
+    *,
+    index: LongTensor | None = None,
+    similarity: Similarity = "cosine",
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""The loss that t times InfoNCE tends to at low temperature: max(0, max_(k≠i) s_ik - s_ii), the hardest triplet without a margin.
+
+    Arguments and errors as for `simple_contrastive`. At least 0; 0 where every positive is nearest.
+    """
+    own, negative = _similarities(anchors, positives, 1, index, similarity, reduction, places_for_all=False)
+    return reduced((negative[:, 0] - own).clamp_min(0), reduction)
+
+
+def released(losses: Tensor, offset: float = 1e-7) -> Tensor:
+    """(b,) losses -log(q) as the code released with the paper writes them: -log(q + offset). For comparison; the offset bends small q."""
+    return -(torch.exp(-losses) + offset).log()
+
+
+def _rows(
+    anchors: Tensor, positives: Tensor, index: LongTensor | None, similarity: str, reduction: str
+) -> tuple[dict[str, Tensor], LongTensor]:
+    check_common(similarity, reduction)
+    check_rows("anchors", anchors, ("b", "d"))
+    wanted = "m" if index is not None else len(anchors)
+    check_rows("positives", positives, (wanted, anchors.shape[1]))
+    if index is not None:
+        check_integers("index", index, len(anchors), "anchors")
+    if len(positives) < 2:
+        raise NoNegatives(f"{len(positives)} column(s): besides its positive an anchor needs at least one.")
+    own = torch.arange(len(anchors), device=anchors.device) if index is None else index
+    return operands({"anchors": anchors, "positives": positives}, similarity).rows, own
+
+
+def _similarities(
+    anchors: Tensor,
+    positives: Tensor,
+    hardest: int | float,
+    index: LongTensor | None,
+    similarity: str,
+    reduction: str,
+    places_for_all: bool,
+) -> tuple[Tensor, Tensor]:
+    """Similarities with the positive, (b,), and with the hardest columns, (b, k): negatives, or any where there are places for all."""
+    rows, own = _rows(anchors, positives, index, similarity, reduction)
+    a, p = rows["anchors"], rows["positives"]
+    available = len(p) if places_for_all else len(p) - 1
+    share = isinstance(hardest, float)
+    if not (0 < hardest <= 1 if share else 1 <= hardest <= available):
+        raise ArgumentInvalid(
+            f"hardest must be a number of negatives from 1 to {available}, or a share of them in (0, 1] with a decimal point; got {hardest}."
+        )
+    count = max(1, int(hardest * available)) if share else int(hardest)
+    parts = []
+    for top in range(0, len(a), step := max(1, CHUNK // max(len(p), count * p.shape[1]))):
+        part = slice(top, top + step)
+        with torch.no_grad():
+            similar = a[part] @ p.T
+            if not places_for_all:
+                similar[torch.arange(len(similar), device=a.device), own[part]] = -torch.inf
+            chosen = similar.topk(count, dim=1).indices
+        parts.append(checkpoint(_chosen_products, a[part], p, chosen, use_reentrant=False))
+    return row_products(a, p[own]), torch.cat(parts)
+
+
+def _chosen_products(a: Tensor, p: Tensor, chosen: LongTensor) -> Tensor:
+    return torch.einsum("bd,bkd->bk", a, p[chosen])
