@@ -12,19 +12,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from contrapose.errors import ArgumentInvalid, NoNegatives, NonFinite, ShapesDiffer, TemperatureInvalid
-from contrapose.objectives import info_nce
+from contrapose.objectives import decoupled, info_nce
+from tests.objectives.numbers import EXACT, normal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-EXACT = {"rtol": 0, "atol": 1e-12}
 
 
 def golden(name: str) -> dict[str, np.ndarray]:
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as arrays:
         return dict(arrays)
-
-
-def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def by_hand(a, p, *, temperature, hard=None, weight=0.0, queue=None, group=None, queue_group=None) -> Tensor:
@@ -228,12 +224,20 @@ def test_own_hard_negative_stays_when_the_group_is_masked():
 # -- precision ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_half_precision_is_computed_in_float32(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_float16_is_computed_in_float32(dtype):
     a, p = normal(6, 8, dtype=dtype), normal(6, 8, seed=1, dtype=dtype)
     loss = info_nce(a, p, temperature=0.05)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(info_nce(a.double(), p.double(), temperature=0.05)), rel=1e-5)
+
+
+def test_bfloat16_is_multiplied_in_bfloat16_and_summed_in_float32():
+    a, p = normal(300, 32, dtype=torch.bfloat16), normal(300, 32, seed=1, dtype=torch.bfloat16)
+    loss, exact = info_nce(a, p, temperature=0.05), info_nce(a.double(), p.double(), temperature=0.05)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(exact), rel=1e-3)
+    assert float(loss) != pytest.approx(float(exact), rel=1e-7)
 
 
 def test_autocast_does_not_lower_the_precision():
@@ -255,6 +259,86 @@ def test_a_zero_vector_has_similarity_zero():
     a, p = normal(3, 4), normal(3, 4, seed=1)
     a[1] = 0
     assert float(info_nce(a, p, temperature=0.05, reduction="none")[1]) == pytest.approx(math.log(3))
+
+
+# -- index, pair weights, smoothing, without the batch ------------------------------------------------------------
+
+
+def test_an_index_names_the_positive_of_each_anchor():
+    a, bank, index = normal(4, 3), normal(9, 3, seed=1), torch.tensor([7, 0, 7, 2])
+    cosines = functional.normalize(a, dim=1) @ functional.normalize(bank, dim=1).T
+    expected = functional.cross_entropy(cosines / 0.2, index)
+    torch.testing.assert_close(info_nce(a, bank, temperature=0.2, index=index), expected, **EXACT)
+
+
+@pytest.mark.parametrize("kind", ["tensor", "function", "mask"])
+def test_pair_weights_enter_the_denominator_and_leave_the_positive_whole(kind):
+    a, p, queue, w = normal(4, 3), normal(4, 3, seed=1), normal(2, 3, seed=2), normal(4, 6, seed=3)
+    w = w > 0 if kind == "mask" else w
+    given = (lambda rows, columns: w[rows, columns]) if kind == "function" else w
+    columns = functional.normalize(torch.cat([p, queue]), dim=1)
+    logits = functional.normalize(a, dim=1) @ columns.T / 0.2
+    weighted = logits.masked_fill(~w, -math.inf) if kind == "mask" else logits + w
+    own = torch.eye(4, 6, dtype=torch.bool)
+    expected = functional.cross_entropy(torch.where(own, logits, weighted), torch.arange(4))
+    torch.testing.assert_close(info_nce(a, p, temperature=0.2, queue=queue, pair=given), expected, **EXACT)
+
+
+def test_a_tensor_of_pair_weights_can_be_learned():
+    a, p, w = normal(4, 3), normal(4, 3, seed=1), normal(4, 4, seed=3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: info_nce(a, p, temperature=0.2, pair=w), (w,))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_label_smoothing_is_that_of_torch(symmetric):
+    a, p = normal(5, 4), normal(5, 4, seed=1)
+    logits = functional.normalize(a, dim=1) @ functional.normalize(p, dim=1).T / 0.3
+    ways = [logits, logits.T][: 1 + symmetric]
+    expected = sum(functional.cross_entropy(way, torch.arange(5), label_smoothing=0.2) for way in ways) / len(ways)
+    found = info_nce(a, p, temperature=0.3, label_smoothing=0.2, symmetric=symmetric)
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_without_the_batch_an_anchor_meets_its_own_columns_and_the_queue(smoothing):
+    a, p, hard, queue = normal(3, 4), normal(3, 4, seed=1), normal(3, 2, 4, seed=2), normal(5, 4, seed=3)
+    columns = [torch.cat([p[[i]], hard[i], queue]) for i in range(3)]
+    expected = [
+        functional.cross_entropy(a[i] @ columns[i].T / 0.7, torch.tensor(0), label_smoothing=smoothing)
+        for i in range(3)
+    ]
+    found = info_nce(
+        a, p, temperature=0.7, negatives=hard, queue=queue, in_batch=False, label_smoothing=smoothing, similarity="dot"
+    )
+    torch.testing.assert_close(found, torch.stack(expected).mean(), **EXACT)
+
+
+def test_small_losses_keep_their_digits():
+    a = torch.eye(3, dtype=torch.float32)
+    loss = info_nce(a, a, temperature=0.02)
+    assert float(loss) == pytest.approx(
+        math.log1p(2 * math.exp(-50)), rel=1e-5
+    )  # 4e-22: 0 for a difference of logarithms
+
+
+# -- without the positive in the denominator ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_decoupled_leaves_the_positive_out(symmetric):
+    a, p, queue = normal(5, 4), normal(5, 4, seed=1), normal(3, 4, seed=2)
+    logits = functional.normalize(a, dim=1) @ functional.normalize(torch.cat([p, queue]), dim=1).T / 0.3
+    without = logits.masked_fill(torch.eye(5, 8, dtype=torch.bool), -math.inf)
+    expected = without.logsumexp(1) - logits.diagonal()
+    if symmetric:
+        expected = (expected + without[:, :5].logsumexp(0) - logits.diagonal()) / 2
+    found = decoupled(a, p, temperature=0.3, queue=queue, symmetric=symmetric, reduction="none")
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_decoupled_refuses_an_anchor_without_negatives():
+    with pytest.raises(NoNegatives, match="row 0 has no negative left"):
+        decoupled(normal(2, 3), normal(2, 3, seed=1), temperature=0.1, group=torch.zeros(2, dtype=torch.int64))
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------
@@ -311,10 +395,27 @@ def test_a_single_row_with_a_queue_is_not_refused():
     assert float(info_nce(normal(1, 4), normal(1, 4, seed=1), temperature=0.1, queue=normal(1, 4, seed=2))) > 0
 
 
-@pytest.mark.parametrize("choice", [{"similarity": "cos"}, {"reduction": "avg"}, {"negative_log_weight": math.nan}])
+@pytest.mark.parametrize(
+    "choice",
+    [{"similarity": "cos"}, {"reduction": "avg"}, {"negative_log_weight": math.nan}, {"label_smoothing": 1.5}],
+)
 def test_unknown_choices_are_named(choice):
     with pytest.raises(ArgumentInvalid, match=next(iter(choice))):
         info_nce(normal(3, 4), normal(3, 4), temperature=0.1, **choice)
+
+
+@pytest.mark.parametrize(
+    ("together", "named"),
+    [
+        ({"index": torch.arange(3), "symmetric": True}, "index goes with neither"),
+        ({"index": torch.tensor([0, 1, 3])}, "index must name rows of positives, 0 to 2"),
+        ({"in_batch": False, "queue": normal(2, 4), "symmetric": True}, "in_batch=False goes with neither"),
+        ({"label_smoothing": 0.1, "group": torch.arange(3)}, "label_smoothing must be below 1, and goes with neither"),
+    ],
+)
+def test_arguments_that_exclude_each_other_are_refused(together, named):
+    with pytest.raises(ArgumentInvalid, match=named):
+        info_nce(normal(3, 4), normal(3, 4), temperature=0.1, **together)
 
 
 def test_a_queue_group_needs_a_group():

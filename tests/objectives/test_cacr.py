@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
+from contrapose.objectives import cacr, cacr_attraction, cacr_euclidean, cacr_rbf, cacr_repulsion, repulsion_weights
+from contrapose.objectives._tiles import pairs
+from tests.objectives.numbers import EXACT, normal
+
+
+def views(count: int = 3, b: int = 6, d: int = 5) -> list[torch.Tensor]:
+    return [normal(b, d, seed=seed) for seed in range(count)]
+
+
+def unit(rows: torch.Tensor) -> torch.Tensor:
+    return functional.normalize(rows, dim=1)
+
+
+def cost(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return (unit(x)[:, None] - unit(y)[None]).square().sum(-1)
+
+
+def pushed(z, t_neg, detached=False, ways=((0, 1), (0, 2), (1, 2))):
+    """The repulsion by rows of each pair of views, from the cost of every pair."""
+    own = torch.eye(len(z[0]), dtype=torch.bool)
+    rows = []
+    for v, u in ways:
+        each = cost(z[v], z[u])
+        weights = (-t_neg * each).masked_fill(own, -torch.inf).softmax(1)
+        rows.append(-((weights.detach() if detached else weights) * each).sum(1))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("tile", [2048, 4])
+@pytest.mark.parametrize("t_neg", [0.0, 0.9, 30.0])
+def test_repulsion_follows_the_formula(tile, t_neg, monkeypatch):
+    monkeypatch.setattr(pairs, "ROWS", tile)
+    monkeypatch.setattr(pairs, "COLUMNS", tile)
+    torch.testing.assert_close(cacr_repulsion(views(), t_neg=t_neg), pushed(views(), t_neg).mean(), **EXACT)
+
+
+def test_symmetric_repulsion_averages_both_directions_of_each_pair():
+    every = [(v, u) for v in range(3) for u in range(3) if v != u]
+    expected = pushed(views(), 2.0, ways=every).mean()
+    torch.testing.assert_close(cacr_repulsion(views(), symmetric=True), expected, **EXACT)
+
+
+def test_attraction_of_one_positive_is_alignment():
+    first, second = views(2)
+    expected = (unit(first) - unit(second)).square().sum(1).mean()
+    torch.testing.assert_close(cacr_attraction([first, second]), expected, **EXACT)
+
+
+def test_attraction_tends_to_the_furthest_positive():
+    z = views(4)
+    far = torch.stack([torch.stack([cost(x, y).diagonal() for y in z]).amax(0).mean() for x in z]).mean()
+    assert float(cacr_attraction(z, t_pos=1e4)) == pytest.approx(float(far), abs=1e-3)
+
+
+def test_repulsion_tends_to_the_nearest_negative():
+    own = torch.eye(6, dtype=torch.bool)
+    near = cost(*views(2)).masked_fill(own, torch.inf).amin(1).mean()
+    assert float(cacr_repulsion(views(2), t_neg=1e5)) == pytest.approx(-float(near), abs=1e-3)
+
+
+def test_weights_sum_to_1_and_are_larger_for_the_nearer():
+    first, second = views(2)
+    weights = repulsion_weights(first, second, 2.0)
+    costs = cost(first, second)[~torch.eye(6, dtype=torch.bool)].view(6, 5)
+    torch.testing.assert_close(weights.sum(1), torch.ones(6, dtype=torch.float64), **EXACT)
+    assert torch.equal(weights.argsort(1), costs.argsort(1, descending=True))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"detach_weights": False, "tau_plus": 0.1}, {"symmetric": True}, {"variant": "uniform"}]
+)
+def test_gradients(options):
+    z = [view.requires_grad_() for view in views()]
+    assert torch.autograd.gradcheck(lambda *z: cacr(z, **options), z)
+
+
+def test_detached_weights_have_no_gradient():
+    z = [view.requires_grad_() for view in views(2)]
+    found = torch.autograd.grad(cacr_repulsion(z, detach_weights=True), z)
+    expected = torch.autograd.grad(pushed(z, 2.0, detached=True, ways=[(0, 1)]).mean(), z)
+    for ours, plain in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, plain, **EXACT)
+
+
+def test_equal_views_have_finite_gradients():
+    z = [normal(4, 3).requires_grad_(), normal(4, 3).requires_grad_()]
+    assert all(torch.isfinite(each).all() for each in torch.autograd.grad(cacr(z), z))
+
+
+def test_queue_joins_the_negatives_of_the_euclidean_form():
+    query, keys, queue = normal(3, 4), normal(3, 4, seed=1), normal(5, 4, seed=2)
+    columns = torch.cat([keys, queue])
+    each = cost(query, columns) / 2
+    own = torch.eye(3, 8, dtype=torch.bool)
+    weights = (-each / 0.3).masked_fill(own, -torch.inf).softmax(1)
+    expected = (each.diagonal() - (weights * each).sum(1)).mean()
+    torch.testing.assert_close(cacr_euclidean([query], keys, temperature=0.3, queue=queue), expected, **EXACT)
+
+
+def test_rbf_of_one_query_is_cross_entropy_times_two_temperatures():
+    query, keys = normal(4, 3), normal(4, 3, seed=1)
+    expected = functional.cross_entropy(unit(query) @ unit(keys).T / 0.4, torch.arange(4)) * 0.8
+    torch.testing.assert_close(cacr_rbf([query], keys, temperature=0.4), expected, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ((views(1), {}), ShapesDiffer),
+        (([normal(4, 3), normal(4, 2)], {}), ShapesDiffer),
+        (([normal(1, 3), normal(1, 3)], {}), NoNegatives),
+        ((views(2), {"t_neg": -1.0}), ArgumentInvalid),
+        ((views(2), {"tau_plus": 1.0}), ArgumentInvalid),
+        ((views(2), {"variant": "uniform_both"}), ArgumentInvalid),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, error):
+    with pytest.raises(error):
+        cacr(given[0], **given[1])

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from contrapose.errors import ArgumentInvalid, NoNegatives
+from contrapose.objectives import hard, hard_contrastive, nearest_negative, released, simple_contrastive
+from tests.objectives.numbers import EXACT, normal
+
+
+@pytest.fixture
+def case():
+    a, bank, index = normal(5, 4), normal(9, 4, seed=1), torch.tensor([7, 0, 3, 2, 8])
+    cosines = functional.normalize(a, dim=1) @ functional.normalize(bank, dim=1).T
+    own = cosines.gather(1, index[:, None])[:, 0]
+    others = cosines.scatter(1, index[:, None], -math.inf).sort(1, descending=True).values[:, :-1]
+    return a, bank, index, cosines, own, others
+
+
+@pytest.mark.parametrize("chunk", [2**22, 20])
+@pytest.mark.parametrize(("hardest", "count"), [(3, 3), (8, 8), (0.5, 4), (0.01, 1), (1.0, 8)])
+def test_only_the_hardest_negatives_stand_in_the_denominator(case, chunk, hardest, count, monkeypatch):
+    monkeypatch.setattr(hard, "CHUNK", chunk)
+    a, bank, index, _, own, others = case
+    logits = torch.cat([own[:, None], others[:, :count]], 1) / 0.3
+    found = hard_contrastive(a, bank, temperature=0.3, hardest=hardest, index=index, reduction="none")
+    torch.testing.assert_close(found, -logits.log_softmax(1)[:, 0], **EXACT)
+
+
+def test_in_the_released_code_the_positive_competes_for_a_place(case):
+    a, bank, index, cosines, own, _ = case
+    expected = cosines.topk(4).values.div(0.3).logsumexp(1) - own / 0.3
+    found = hard_contrastive(a, bank, temperature=0.3, hardest=4, index=index, positive_kept=False, reduction="none")
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("weight", [None, 1.0, 0.2])
+@pytest.mark.parametrize("hardest", [None, 3])
+def test_simple_pushes_all_alike(case, weight, hardest):
+    a, bank, index, _, own, others = case
+    kept = others[:, :hardest]
+    expected = (1 / kept.shape[1] if weight is None else weight) * kept.sum(1) - own
+    found = simple_contrastive(a, bank, weight=weight, hardest=hardest, index=index, reduction="none")
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("hardest", [None, 4])
+def test_simple_with_the_positive_in_its_sum(case, hardest):
+    a, bank, index, cosines, own, _ = case
+    kept = cosines.topk(hardest or 9).values
+    found = simple_contrastive(a, bank, hardest=hardest, index=index, positive_in_sum=True, reduction="none")
+    torch.testing.assert_close(found, kept.mean(1) - own, **EXACT)
+
+
+def test_the_nearest_negative_is_a_triplet_without_margin(case):
+    a, bank, index, _, own, others = case
+    found = nearest_negative(a, bank, index=index, reduction="none")
+    torch.testing.assert_close(found, (others[:, 0] - own).clamp_min(0), **EXACT)
+
+
+@pytest.mark.parametrize("chunk", [2**22, 7])
+def test_gradients(chunk, monkeypatch):
+    monkeypatch.setattr(hard, "CHUNK", chunk)
+    a, p, t = normal(5, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_(), torch.tensor(0.4).double()
+    assert torch.autograd.gradcheck(
+        lambda a, p, t: hard_contrastive(a, p, temperature=t, hardest=2), (a, p, t.requires_grad_())
+    )
+    assert torch.autograd.gradcheck(lambda a, p: simple_contrastive(a, p, hardest=2), (a, p))
+    assert torch.autograd.gradcheck(lambda a, p: simple_contrastive(a, p), (a, p))
+
+
+def test_released_adds_to_the_quotient():
+    assert float(released(torch.tensor(30.0).double())) == pytest.approx(-math.log(math.exp(-30) + 1e-7), rel=1e-12)
+
+
+@pytest.mark.parametrize("hardest", [0, 5, 0.0, 1.5, -1])
+def test_hardest_out_of_range_is_refused(hardest):
+    with pytest.raises(ArgumentInvalid, match="hardest must be a number of negatives from 1 to 4"):
+        hard_contrastive(normal(5, 3), normal(5, 3, seed=1), temperature=0.1, hardest=hardest)
+
+
+def test_one_column_is_refused():
+    with pytest.raises(NoNegatives):
+        simple_contrastive(normal(1, 3), normal(1, 3))
