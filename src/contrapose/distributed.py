@@ -8,6 +8,8 @@ process on the whole batch. All processes must call these functions in the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
@@ -74,6 +76,69 @@ def all_processes(value: int) -> int:
 
 
 @torch.no_grad()
+def sizes_of(rows: int, device: torch.device) -> list[int]:
+    """How many rows each process has, by rank."""
+    if world_size() == 1:
+        return [rows]
+    sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([rows], dtype=torch.int64, device=device))
+    return torch.cat(sizes).tolist()
+
+
+@torch.no_grad()
+def scatter_sum(rows: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The reverse of a gather: (sum of sizes, ...) on every process to the sum over processes of this process's own rows.
+
+    Half the traffic of a sum that everyone gets. Shares of different sizes are padded with zeros on the way.
+    """
+    if world_size() == 1:
+        return rows
+    most = max(sizes)
+    padded = rows.new_zeros(len(sizes), most, *rows.shape[1:])
+    for place, share in enumerate(rows.split(list(sizes))):
+        padded[place, : len(share)] = share
+    own = padded.new_empty(most, *rows.shape[1:])
+    dist.reduce_scatter(own, list(padded))
+    return own[: sizes[rank()]]
+
+
+_shared: ContextVar[bool] = ContextVar("shared", default=False)
+
+
+@contextmanager
+def shared_work() -> Iterator[None]:
+    """Within it all processes hold the same tensors and call the same objectives in the same order, so that these may share their work.
+
+    What an objective computes then is the same on every process, value and gradients, and each does a part of it: the tiles of all pairs
+    go round, sums over rows and columns are added up (n + m numbers), and so are gradients in the backward pass (n + m vectors).
+    The training loop opens it around every objective. Never around a loss of one's own rows alone: it would wait for the others for ever.
+    """
+    token = _shared.set(True)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def work_share() -> tuple[int, int]:
+    """This process's part of shared work, and the number of parts: (0, 1) outside `shared_work`."""
+    return (rank(), world_size()) if _shared.get() else (0, 1)
+
+
+@torch.no_grad()
+def sum_over_processes(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its sum over all processes, in place: one message. All of one device, the dtypes as they are on every process."""
+    tensors = [tensor for tensor in tensors if tensor.numel()]
+    if world_size() == 1 or not tensors:
+        return
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        dist.all_reduce(flat)
+        for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+@torch.no_grad()
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace each gradient by its mean over all processes, in place; after `gather_rows`, that of the global batch.
 
@@ -106,9 +171,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
-        sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world_size())]
-        dist.all_gather(sizes, torch.tensor([len(rows)], dtype=torch.int64, device=rows.device))
-        sizes = torch.cat(sizes).tolist()
+        sizes = sizes_of(len(rows), rows.device)
         ctx.mine = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
 
         sent = rows.to(torch.uint8) if rows.dtype == torch.bool else rows  # gloo knows no booleans

@@ -1,6 +1,7 @@
 """Contrastive objectives: pure functions of embeddings, exact, in tiles."""
 
 from contrapose.objectives._tiles import PairWeight
+from contrapose.objectives.across import info_nce_across
 from contrapose.objectives.align_uniform import alignment, uniformity
 from contrapose.objectives.cacr import (
     attraction_weights,
@@ -33,6 +34,7 @@ __all__ = [
     "decoupled",
     "hard_contrastive",
     "info_nce",
+    "info_nce_across",
     "log_partition",
     "nearest_negative",
     "negative_cosine",

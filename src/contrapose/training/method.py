@@ -16,7 +16,7 @@ from torch import LongTensor, Tensor, nn
 
 from contrapose.data.batches import Batch, Data, Facts, concat, count, shuffled_batches, take
 from contrapose.data.columns import Column
-from contrapose.distributed import gather_rows
+from contrapose.distributed import gather_rows, shared_work
 from contrapose.training.clock import Clock
 from contrapose.training.encoder import Encoder
 from contrapose.training.settings import MethodSettings
@@ -205,7 +205,8 @@ class ViewMethod(Method):
             whole = batch.whole
             born = {name: column for view in views.values() for name, column in view.columns.items()}
             whole.columns.update({name: gather_rows(column) for name, column in born.items()})
-            return self.objective(embedded, whole)
+            with shared_work():
+                return self.objective(embedded, whole)
 
     def embed_views(self, views: Mapping[str, View]) -> dict[str, Tensor]:
         """Every view's embeddings; views of one encoder share one pass where a row's vector depends on that row alone."""

@@ -17,6 +17,10 @@ class Gradient:
         self.x, self.y = torch.zeros_like(x), None if y is None else torch.zeros_like(y)
         self.tensors = [torch.zeros_like(tensor) for tensor in tensors]
 
+    def all(self) -> list[Tensor]:
+        """What is collected, to be added up over processes."""
+        return [each for each in (self.x, self.y, *self.tensors) if each is not None]
+
     def add(self, tile: Tile, each: Tensor, weight: PairWeight | None) -> None:
         """`each` (r, c): dL/dS of a tile; of both (i, j) and (j, i) where y is None, so that a tile on the diagonal counts once."""
         x, y = self.operands

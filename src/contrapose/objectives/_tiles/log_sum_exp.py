@@ -68,7 +68,7 @@ def log_sum_exp(
     symmetric. `skip` (n, k) names columns that row i leaves out. `products`: bfloat16 multiplies in it and sums in float32.
     A row or column without any pair gives -inf, and no gradient.
     """
-    pairs = Pairs(len(x), len(x if y is None else y), y is None, skip, weight)
+    pairs = Pairs(len(x), len(x if y is None else y), y is None, skip, weight).shared()
     tensors = () if weight is None else weight.tensors
     rows, columns = _LogSumExp.apply(
         x, x.new_empty(0) if y is None else y, pairs, by_column, products or x.dtype, *tensors
@@ -88,9 +88,10 @@ class _LogSumExp(torch.autograd.Function):
             operands = ((x * LOG2E).to(products), other.to(products))
             keep = _size(pairs) * torch.empty((), dtype=products).itemsize <= KEPT_BYTES
             row_sums, column_sums, kept = _sums(operands, pairs, by_column, shift, keep, x.dtype)
-            ctx.safe = bool(shift or _unbounded(pairs)) and _out_of_range(row_sums, column_sums if by_column else None)
+            ctx.safe = bool(shift or _unbounded(pairs)) and out_of_range(row_sums, column_sums if by_column else None)
             if ctx.safe:
-                rows, columns, kept = *_running(x, other, pairs, by_column), None
+                pairs = pairs.whole()  # rare: not worth a maximum over processes
+                rows, columns, kept = *running(x, other, pairs, by_column), None
             else:
                 rows, columns = (sums.log() + shift / LOG2E for sums in (row_sums, column_sums))
         ctx.save_for_backward(x, y, rows, columns, row_sums, column_sums, *tensors)
@@ -113,16 +114,16 @@ class _LogSumExp(torch.autograd.Function):
             for number, tile in enumerate(pairs.tiles()):
                 r, c = tile
                 if ctx.safe:
-                    logits = _logits(x, other, tile, pairs)
-                    each = _weighed(logits, rows[r], row_gradient[r], 1)
+                    logits = logits_of(x, other, tile, pairs)
+                    each = weighed(logits, rows[r], row_gradient[r], 1)
                     if pairs.same and not tile.on_diagonal:
-                        each = each + _weighed(logits, rows[c], row_gradient[c], 0)
+                        each = each + weighed(logits, rows[c], row_gradient[c], 0)
                     elif pairs.same:
                         each = each + each.T
                     elif ctx.by_column:
-                        each = each + _weighed(logits, columns[c], column_gradient[c], 0)
+                        each = each + weighed(logits, columns[c], column_gradient[c], 0)
                 else:
-                    exps = ctx.kept[number] if ctx.kept else _exps(operands, tile, pairs, ctx.shift)
+                    exps = ctx.kept[number] if ctx.kept is not None else exponentials(operands, tile, pairs, ctx.shift)
                     factor = row_factor[r, None]
                     if pairs.same:
                         factor = factor + row_factor[c]
@@ -130,6 +131,7 @@ class _LogSumExp(torch.autograd.Function):
                         factor = factor + column_factor[c]
                     each = exps * factor.to(exps.dtype)
                 gradient.add(tile, each, weight)
+        pairs.add_up(*gradient.all())
         return (gradient.x, gradient.y, None, None, None, *gradient.tensors)
 
 
@@ -141,7 +143,7 @@ def _sums(
     row_sums, column_sums = (torch.zeros(size, dtype=dtype, device=device) for size in (pairs.n, pairs.m))
     kept: list[Tensor] = []
     for tile in pairs.tiles():
-        exps = _exps(operands, tile, pairs, shift)
+        exps = exponentials(operands, tile, pairs, shift)
         row_sums[tile.rows] += exps.sum(1, dtype=dtype)
         if pairs.same and not tile.on_diagonal:
             row_sums[tile.columns] += exps.sum(0, dtype=dtype)
@@ -149,10 +151,11 @@ def _sums(
             column_sums[tile.columns] += exps.sum(0, dtype=dtype)
         if keep:
             kept.append(exps)
-    return row_sums, column_sums, kept or None
+    pairs.add_up(row_sums, column_sums)
+    return row_sums, column_sums, kept if keep else None
 
 
-def _exps(operands: tuple[Tensor, Tensor], tile: Tile, pairs: Pairs, shift: float) -> Tensor:
+def exponentials(operands: tuple[Tensor, Tensor], tile: Tile, pairs: Pairs, shift: float) -> Tensor:
     """2^(logit - shift) of a tile in the dtype of the products, 0 where a pair is left out."""
     exps = operands[0][tile.rows] @ operands[1][tile.columns].T
     between = None if pairs.weight is None else pairs.weight(*tile).detach()
@@ -178,13 +181,13 @@ def _unbounded(pairs: Pairs) -> bool:
     return pairs.weight(slice(0, 1), slice(0, 1)).dtype != torch.bool
 
 
-def _out_of_range(row_sums: Tensor, column_sums: Tensor | None) -> bool:
+def out_of_range(row_sums: Tensor, column_sums: Tensor | None) -> bool:
     """Whether a sum overflowed, or came out as 0, which may be a row without pairs or one that is too small for the shift."""
     each = [row_sums] if column_sums is None else [row_sums, column_sums]
     return any(bool((~torch.isfinite(sums) | (sums < torch.finfo(sums.dtype).tiny)).any()) for sums in each)
 
 
-def _logits(x: Tensor, other: Tensor, tile: Tile, pairs: Pairs) -> Tensor:
+def logits_of(x: Tensor, other: Tensor, tile: Tile, pairs: Pairs) -> Tensor:
     """A tile of logits, -inf where a pair is left out."""
     logits = x[tile.rows] @ other[tile.columns].T
     if pairs.weight is not None:
@@ -197,10 +200,10 @@ def _logits(x: Tensor, other: Tensor, tile: Tile, pairs: Pairs) -> Tensor:
     return logits
 
 
-def _running(x: Tensor, other: Tensor, pairs: Pairs, by_column: bool) -> tuple[Tensor, Tensor]:
+def running(x: Tensor, other: Tensor, pairs: Pairs, by_column: bool) -> tuple[Tensor, Tensor]:
     rows, columns = (x.new_full((size,), -math.inf) for size in (pairs.n, pairs.m))
     for tile in pairs.tiles():
-        logits = _logits(x, other, tile, pairs)
+        logits = logits_of(x, other, tile, pairs)
         rows[tile.rows] = torch.logaddexp(rows[tile.rows], logits.logsumexp(1))
         if pairs.same and not tile.on_diagonal:
             rows[tile.columns] = torch.logaddexp(rows[tile.columns], logits.logsumexp(0))
@@ -209,7 +212,7 @@ def _running(x: Tensor, other: Tensor, pairs: Pairs, by_column: bool) -> tuple[T
     return rows, columns
 
 
-def _weighed(logits: Tensor, total: Tensor, gradient: Tensor, dim: int) -> Tensor:
+def weighed(logits: Tensor, total: Tensor, gradient: Tensor, dim: int) -> Tensor:
     """gradient * exp(logits - total), total and gradient along rows (1) or columns (0); 0 where the total is -inf."""
     total = torch.where(torch.isfinite(total), total, math.inf).unsqueeze(dim)
     return (logits - total).exp() * gradient.unsqueeze(dim)

@@ -24,6 +24,7 @@ def softmax_mean(
     """sum_j p_ij S_ij with S_ij = x_i · y_j and p_i the softmax of S_i over the columns that row i keeps: (n,).
 
     `detach_weights`: no gradient through p. A row without any column gives 0.
+    Processes do not share this one: every one does all of it.
     """
     pairs = Pairs(len(x), len(y), False, skip, None)
     return _SoftmaxMean.apply(x, y, pairs, detach_weights, products or x.dtype)

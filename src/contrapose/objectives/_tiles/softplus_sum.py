@@ -17,7 +17,7 @@ def softplus_sum(
     x: Tensor, y: Tensor, offset: Tensor, *, weight: PairWeight | None = None, products: torch.dtype | None = None
 ) -> Tensor:
     """sum_j log(1 + exp(x_i · y_j + offset_i)), (n,), over the pairs that a boolean `weight` keeps; `offset` is (n,)."""
-    pairs = Pairs(len(x), len(y), False, None, weight)
+    pairs = Pairs(len(x), len(y), False, None, weight).shared()
     return _SoftplusSum.apply(x, y, offset, pairs, products or x.dtype)
 
 
@@ -31,12 +31,11 @@ class _SoftplusSum(torch.autograd.Function):
             left, right = x.to(products), y.to(products)
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype).add_(offset[tile.rows, None])
-                each = functional.softplus(
-                    logits, threshold=40
-                )  # beyond it log(1 + e^z) is z to the last bit of float64
+                each = functional.softplus(logits, threshold=40)  # beyond it log(1 + e^z) is z, in float64 too
                 if pairs.weight is not None:
                     each.masked_fill_(~pairs.weight(*tile), 0)
                 sums[tile.rows] += each.sum(1)
+        pairs.add_up(sums)
         return sums
 
     @staticmethod
@@ -54,4 +53,5 @@ class _SoftplusSum(torch.autograd.Function):
                     each.masked_fill_(~pairs.weight(*tile), 0)
                 offset_gradient[tile.rows] += each.sum(1)
                 gradient.add(tile, each.to(products), None)
+        pairs.add_up(*gradient.all(), offset_gradient)
         return gradient.x, gradient.y, offset_gradient, None, None
