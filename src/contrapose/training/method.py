@@ -17,6 +17,7 @@ from torch import LongTensor, Tensor, nn
 from contrapose.data.batches import Batch, Data, Facts, concat, count, shuffled_batches, take
 from contrapose.data.columns import Column
 from contrapose.distributed import gather_rows, shared_work
+from contrapose.training.cache import cached, chunks_of
 from contrapose.training.clock import Clock
 from contrapose.training.encoder import Encoder
 from contrapose.training.settings import MethodSettings
@@ -117,6 +118,7 @@ class Method(nn.Module):
         self.encoder = encoder
         self.embeddings: dict[str, Tensor] = {}  # of the last step, detached, all processes
         self.watched: dict[str, float] = {}
+        self.chunk_size: int | None = None  # rows, or tokens, that go through the encoder at once; the plan sets it
         self.clock = Clock()
 
     def build(self, facts: Facts) -> None:
@@ -220,13 +222,20 @@ class ViewMethod(Method):
             first = together[0]
             with torch.set_grad_enabled(first.gradient and torch.is_grad_enabled()):
                 inputs = first.inputs if len(names) == 1 else concat([view.inputs for view in together])
-                rows = self.embed(View(inputs, first.encoder, first.gradient))
+                rows = self.embed_in_chunks(View(inputs, first.encoder, first.gradient))
             start = 0
             for name, view in zip(names, together, strict=True):
                 stop = start + count(view.inputs)
                 embeddings[name] = take(rows, slice(start, stop))
                 start = stop
         return {name: embeddings[name] for name in views}
+
+    def embed_in_chunks(self, view: View) -> Tensor:
+        """`embed`, through the embedding cache where the rows of a pass are more than `chunk_size` allows."""
+        chunks = chunks_of(view.inputs, self.chunk_size if self.row_wise else None)
+        if len(chunks) <= 1:
+            return self.embed(view)
+        return cached(lambda inputs: self.embed(View(inputs, view.encoder, view.gradient)), view.inputs, chunks)
 
 
 def layout(inputs: Any) -> Any:
