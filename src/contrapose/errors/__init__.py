@@ -57,6 +57,7 @@ from contrapose.errors.runs import (
 )
 from contrapose.errors.settings import (
     MethodUnknown,
+    PackageMissing,
     SettingInvalid,
     SettingsFileInvalid,
     SettingUnknown,
@@ -101,6 +102,7 @@ __all__ = [
     "NoPositives",
     "NonFinite",
     "OutputExists",
+    "PackageMissing",
     "PoolingUnavailable",
     "ProtocolDataInvalid",
     "ProtocolUnknown",

@@ -68,3 +68,16 @@ class UsageInvalid(ContraposeError):
     """
 
     code = "CL-SET-005"
+
+
+class PackageMissing(ContraposeError):
+    """Something was asked for that needs a package which is not installed.
+
+    **Why it matters.** Optional packages are large, and most users need few of them; nothing is installed behind your back.
+
+    **Example.** `mine_negatives(…)` without faiss.
+
+    **Mend.** The message gives the one line that installs it.
+    """
+
+    code = "CL-SET-006"
