@@ -87,7 +87,9 @@ def entry(untrained: float = 0.08, control: float = 0.26, trained: float = 0.71)
     }
 
 
-def logged(step: int, loss: float, stage: str = "train", watched: float = 0.05, term: str = "info_nce") -> dict:
+def logged(
+    step: int, loss: float, stage: str = "train", watched: float = 0.05, term: str = "info_nce", **verdicts: str
+) -> dict:
     return {
         "stage": stage,
         "step": step,
@@ -95,7 +97,14 @@ def logged(step: int, loss: float, stage: str = "train", watched: float = 0.05, 
         "terms": {term: loss},
         "chance": {term: math.log(64)},
         "learning_rate": 1e-4,
-        "geometry": {"alignment": 0.5, "uniformity": -3.0, "effective_rank": 40.0, "most_rank": 64.0},
+        "geometry": {
+            "alignment": 0.5,
+            "uniformity": -3.0,
+            "mean_cosine": 0.2,
+            "effective_rank": 40.0,
+            "most_rank": 63.0,
+        },
+        "verdicts": verdicts,
         "watched": {"temperature": watched},
         "clock": {"seconds": 2.0, "rows_per_second": 49.0, "share": {"encode": 0.25, "backward": 0.5}},
     }
@@ -135,7 +144,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Page:
     metrics = [
         logged(10, 3.0, HOSTILE, term=HOSTILE),
         {"stage": "x", "total_step": 15, "selected": 0.5},
-        logged(20, 1.0, "b", term=HOSTILE),
+        logged(20, 1.0, "b", term=HOSTILE, collapsed=f"collapsed: {HOSTILE}"),
     ]
     return write(tmp_path_factory.mktemp("runs") / "hostile", config=config, metrics=metrics, results=[result])
 
@@ -174,6 +183,7 @@ def test_hostile_texts_are_shown_as_they_stand(hostile: Page) -> None:
         f"Trained with {HOSTILE} on 6,986 rows of {HOSTILE}.csv, {HOSTILE} went",
         f"belongs to: {HOSTILE}",
         f"{HOSTILE} ✓ right",
+        f"collapsed: {HOSTILE}.",
     ]
     for shown in titles:
         assert shown in hostile.text
@@ -350,7 +360,36 @@ def test_development_scores_stand_at_their_steps(page: Page) -> None:
 
 def test_rank_stands_beside_the_most_possible(page: Page) -> None:
     most, rank = data(page, "Effective rank")
-    assert (most["y"], rank["y"]) == ([64.0, 64.0], [40.0, 40.0])
+    assert (most["y"], rank["y"]) == ([63.0, 63.0], [40.0, 40.0])
+
+
+def test_a_verdict_on_health_stands_at_the_top_with_its_steps_and_its_newest_sentence(tmp_path: Path) -> None:
+    spells = [
+        {},
+        {"collapsed": "collapsed: rank 9"},
+        {"collapsed": "collapsed: rank 1", "above": "above chance: 5"},
+        {},
+        {"collapsed": "collapsed: rank 2"},
+    ]
+    lines = [logged(10 * number, 1.0, **verdicts) for number, verdicts in enumerate(spells, start=1)]
+    page = write(tmp_path / "run", metrics=lines, results=[entry()])
+    said = [
+        "Health, steps 20 to 30: collapsed: rank 1.",
+        "Health, step 30: above chance: 5.",
+        "Health, step 50: collapsed: rank 2.",
+    ]
+    places = [page.text.index(sentence) for sentence in said]
+    assert places == sorted(places)
+    assert places[-1] < page.text.index("Before and after")
+    assert "No alarm" not in page.text
+
+
+def test_a_run_without_a_verdict_says_so_and_one_whose_health_was_not_read_claims_nothing(
+    page: Page, tmp_path: Path
+) -> None:
+    assert "No alarm" in page.text
+    old = [{name: value for name, value in line.items() if name != "verdicts"} for line in METRICS]
+    assert "No alarm" not in write(tmp_path / "run", metrics=old).text
 
 
 def test_watched_figures_are_drawn_when_they_change(tmp_path: Path, page: Page) -> None:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from contrapose.data.batches import Batch, Data, Facts
-from contrapose.errors import NonFinite
+from contrapose.errors import NonFinite, TemperatureInvalid
+from contrapose.objectives import info_nce
 from contrapose.training.interrupts import Stopped
-from contrapose.training.method import Method, Stage, StageRecord, Terms, Update
+from contrapose.training.method import Method, Stage, StageRecord, Terms, Update, View
 from tests.training.children import started, weights
 from tests.training.toys import PLAIN, ROWS, Tower, Toy, ToySettings, no_encoder, numbers, signals, table
 from tests.training.toys_momentum import Esimcse, sentences
@@ -292,26 +293,79 @@ def test_the_best_weights_survive_a_stop(tmp_path: Path) -> None:
 
 
 class Poisoned(Esimcse):
-    """One of its two terms is NaN at the fifth step, in its value or in its gradient alone."""
+    """NaN at the fifth step: in one of its two terms, in that term's gradient alone, or in what a view gives."""
 
     class Settings(Esimcse.Settings):
-        where: str = "value"
+        where: str = "term"
+
+    def embed(self, view: View) -> Tensor:
+        rows = super().embed(view)
+        poisoned = self.settings.where == ("view" if view.encoder == "momentum" else "anchors")
+        return rows * float("nan") if poisoned and self.fifth else rows
 
     def objective(self, embeddings: dict[str, Tensor], batch: Batch) -> Terms:
         terms = super().objective(embeddings, batch)
-        weight = self.encoder.layers[0].weight
-        poison = {"value": weight.sum() * float("nan"), "gradient": (weight - weight).sum().sqrt()}[self.settings.where]
-        return terms | {"spread": poison if batch.step == 4 else weight.norm()}
+        weight = self.encoder.layers[3].weight
+        poison = {"term": weight.sum() * float("nan"), "gradient": (weight - weight).sum().sqrt()}
+        return terms | {"spread": poison.get(self.settings.where, weight.norm()) if self.fifth else weight.norm()}
+
+    def before_step(self, batch: Batch) -> None:
+        super().before_step(batch)
+        self.fifth = batch.step == 4
 
 
-@pytest.mark.parametrize(("where", "named"), [("value", "spread"), ("gradient", "the gradient")])
+NAMED = {
+    "term": "spread became NaN.",
+    "gradient": "the gradient of contrast and spread became NaN, first in encoder.layers.3.weight.",
+    "anchors": "contrast and spread cannot be computed: anchors hold NaN in 4 of 4 rows (first: row 0).",
+    "view": "view 'stored' became NaN.",
+}
+
+
+@pytest.mark.parametrize(("where", "named"), NAMED.items(), ids=NAMED)
 def test_nan_is_named_with_its_step_and_the_checkpoint_is_kept(where: str, named: str, tmp_path: Path) -> None:
     folder = started(tmp_path / "run")
-    with pytest.raises(NonFinite, match=rf"step 5: {named} became NaN"):
+    with pytest.raises(NonFinite) as raised:
         Toy("poisoned", Poisoned, sentences).fit(folder, where=where)
+    assert str(raised.value).startswith(
+        f"step 5: {named} step-000000003.safetensors, the last good checkpoint, is kept"
+    )
     tensors, facts = folder.last_checkpoint()
     assert facts["total_step"] == 3
     assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_nan_before_the_first_checkpoint_says_that_there_is_none(tmp_path: Path) -> None:
+    folder = started(tmp_path / "run")
+    with pytest.raises(NonFinite, match=r"step 5: spread became NaN\. No checkpoint had been written yet"):
+        Toy("poisoned", Poisoned, sentences).fit(folder, checkpoint_every=100)
+    assert folder.checkpoint_files() == []
+
+
+def test_a_run_that_met_nan_resumes_from_the_last_good_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
+    unbroken, broken = started(tmp_path / "unbroken"), started(tmp_path / "broken")
+    toy = Toy("poisoned", Poisoned, sentences)
+    toy.fit(unbroken, where="nowhere")
+    with pytest.raises(NonFinite):
+        toy.fit(broken, where="view")
+    toy.fit(broken, where="nowhere")
+    assert weights(broken) == weights(unbroken)
+
+
+def test_a_learned_temperature_that_overflows_is_named_with_its_step(tmp_path: Path) -> None:
+    class Learned(Esimcse):
+        def build(self, facts: Facts) -> None:
+            super().build(facts)
+            self.log_temperature = nn.Parameter(torch.zeros(()))
+
+        def objective(self, embeddings: dict[str, Tensor], batch: Batch) -> Terms:
+            if batch.step == 4:
+                self.log_temperature.data.fill_(1000.0)
+            one, other = embeddings["sentence"], embeddings["repeated"]
+            return {"contrast": info_nce(one, other, temperature=self.log_temperature.exp())}
+
+    with pytest.raises(TemperatureInvalid, match="step 5: temperature must be a positive number"):
+        Toy("learned", Learned, sentences).fit(started(tmp_path / "run"))
 
 
 def test_weights_with_nan_are_not_saved_and_named_with_their_step(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from contrapose.training.run_folder import RunFolder, flattened, write_text
 GEOMETRY = {
     "alignment": ("Alignment", "mean squared distance within pairs"),
     "uniformity": ("Uniformity", "lower is more evenly spread over the sphere"),
+    "mean_cosine": ("Mean cosine", "of any two rows; 1 where all are one"),
     "effective_rank": ("Effective rank", "dimensions in use"),
 }
 CHARTED = 4  # metrics in the chart; the table has them all
@@ -53,6 +54,7 @@ def contents(folder: RunFolder) -> dict[str, Any]:
         "evaluations": evaluations,
         "curves": curves(metrics, config.get("select") or {}, figures),
         "stages": stages(metrics),
+        "verdicts": verdicts(metrics),
         "steps": max((line["total_step"] for line in metrics), default=0),
         "time": time_split(metrics),
         "settings": settings(config),
@@ -183,6 +185,23 @@ def series(
 def boundaries(logged: Sequence[Mapping[str, Any]]) -> list[int]:
     """The last logged step of every stage but the last."""
     return [one["total_step"] for one, next_one in pairwise(logged) if one["stage"] != next_one["stage"]]
+
+
+def verdicts(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Each verdict on the run's health, with the steps from its first line of metrics to its last in a row; None where health was not read."""
+    if not any("verdicts" in line for line in metrics):
+        return None
+    found: list[dict[str, Any]] = []
+    standing: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in [line for line in metrics if "verdicts" in line]:
+        now = {(line["stage"], kind): sentence for kind, sentence in line["verdicts"].items()}
+        standing = {key: spell for key, spell in standing.items() if key in now}
+        for key, sentence in now.items():
+            if key not in standing:
+                standing[key] = {"first": line["total_step"]}
+                found.append(standing[key])
+            standing[key] |= {"said": sentence, "last": line["total_step"]}
+    return found
 
 
 def stages(metrics: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,15 +9,17 @@ from dataclasses import asdict
 import torch
 from lightning_fabric import Fabric
 from torch import LongTensor, Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from contrapose.data.batches import Batch, Data, seeded
 from contrapose.distributed import any_process, average_gradients
 from contrapose.training.checkpoint import load_weights, read_checkpoint, section, write_checkpoint
-from contrapose.training.health import embedding_figures
+from contrapose.training.finite import naming_step, naming_terms, refuse_non_finite, refuse_non_finite_gradient
+from contrapose.training.health import Health, embedding_figures
 from contrapose.training.interrupts import Stopped, interrupts
 from contrapose.training.method import Method, Stage, StageRecord, Update
 from contrapose.training.optimisers import build_optimisers, learning_rate, load_state_tensors, state_tensors, trainable
-from contrapose.training.plan import naming_step, plan, refuse_non_finite, refuse_without_negatives
+from contrapose.training.plan import plan, refuse_without_negatives
 from contrapose.training.position import Position
 from contrapose.training.progress import Reporter, Silent, figures_line
 from contrapose.training.run_folder import RunFolder
@@ -81,6 +83,7 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
     else:
         position.stage, position.step, position.epoch, position.best, position.stale = stage.name, 0, 0, None, 0
         position.terms = {}  # a stage that stopped early may have left some that no line told
+        position.health = Health()
         batches = list(model.batches(data, 0, seeded(settings.seed, number, 1, 0)))
         position.batch, position.steps = 0, stage.steps or settings.steps or math.ceil(settings.epochs * len(batches))
     position.watched = model.watched  # one dict, so that a checkpoint keeps it
@@ -97,13 +100,18 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
             seed_everything(settings.seed, number, 2, position.step, fabric.global_rank)
             batch = share_of(rows, data, position.step, seeded(settings.seed, number, 3, position.step), fabric)
             model.train()
-            with torch.enable_grad():
+            with torch.enable_grad(), naming_step(position.step, folder):
                 train_step(run, model, updates, optimisers, batch)
             position.step, position.batch = position.step + 1, position.batch + 1
             position.total_step += 1
             model.clock.rows += len(rows)
 
-            if position.step % settings.log_every == 0 or position.step == position.steps:
+            verdicts = position.health.follow(
+                position.step, model.embeddings, position.terms, model.chance(batch.whole)
+            )
+            for verdict in verdicts:
+                run.reporter.say(f"Step {position.step:,}: {verdict}")
+            if verdicts or position.step % settings.log_every == 0 or position.step == position.steps:
                 log(run, model, batch)
             run.reporter.step(position.step, None)
             if run.select and (position.step % settings.select_every == 0 or position.step == position.steps):
@@ -128,12 +136,14 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
         if step % update.every:
             continue
         model.zero_grad(set_to_none=True)
-        with run.fabric.autocast(), naming_step(step):
+        with run.fabric.autocast(), naming_terms(model.term_names):
             terms = update.loss(batch)
         if not terms:
             run.position.skipped += 1
             continue
-        refuse_non_finite(terms, step)
+        refuse_non_finite(terms)
+        refuse_non_finite({f"view '{name}'": rows for name, rows in model.embeddings.items()})
+        model.term_names |= dict.fromkeys(terms)
         seen |= {name: float(term.detach()) for name, term in terms.items() if name not in seen}
         mine = trainable(update, model)
         with model.clock("backward"):
@@ -143,8 +153,9 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
             run.position.skipped += 1
             continue
         with model.clock("update"):
-            norm = torch.nn.utils.clip_grad_norm_(mine, settings.clip_norm or math.inf)
-            refuse_non_finite({"the gradient": norm}, step)
+            norm = get_total_norm([parameter.grad for parameter in mine if parameter.grad is not None])
+            refuse_non_finite_gradient(norm, terms, model)  # before clipping spreads it over all parameters
+            clip_grads_with_norm_(mine, settings.clip_norm or math.inf, norm)
             optimiser = optimisers[update.optimiser]
             moved = set(mine)
             for parameter in model.parameters():
@@ -192,7 +203,8 @@ def score_on_development_data(run: Run, model: Method) -> None:
 def save(run: Run, model: Method, optimisers: dict, batches: Sequence[LongTensor]) -> None:
     """A checkpoint: weights, optimisers, the epoch's batches, the position. Random state is a function of the step and needs no saving."""
     floating = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    refuse_non_finite(floating, run.position.step - 1)
+    with naming_step(run.position.step - 1, run.folder):
+        refuse_non_finite(floating)
     if not run.writes:
         return
     tensors = {f"model:{name}": tensor for name, tensor in model.state_dict().items()}
@@ -217,6 +229,7 @@ def log(run: Run, model: Method, batch: Batch) -> None:
         "chance": model.chance(batch.whole),
         "learning_rate": learning_rate(settings.learning_rate, batch.step, position.steps, settings),
         "geometry": embedding_figures(model.embeddings),
+        "verdicts": dict(position.health.verdicts),
         "watched": dict(model.watched),
         "skipped": position.skipped,
         "clock": {"seconds": lap.seconds, "rows_per_second": lap.rows / lap.seconds, "share": lap.share},

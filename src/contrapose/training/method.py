@@ -117,6 +117,7 @@ class Method(nn.Module):
         self.settings = settings
         self.encoder = encoder
         self.embeddings: dict[str, Tensor] = {}  # of the last step, detached, all processes
+        self.term_names: dict[str, None] = {}  # of the steps so far, in order
         self.watched: dict[str, float] = {}
         self.chunk_size: int | None = None  # rows, or tokens, that go through the encoder at once; the plan sets it
         self.clock = Clock()

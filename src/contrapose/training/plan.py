@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from contrapose.data.batches import Data
 from contrapose.distributed import world_size
-from contrapose.errors import NoNegatives, NonFinite
+from contrapose.errors import NoNegatives
 from contrapose.training.method import Method
 
 
@@ -49,23 +46,3 @@ def plan(method: Method, data: Data, steps: int, precision: str) -> str:
     if not method.row_wise:
         said.append("the encoder looks across rows, so no embedding cache")
     return "; ".join(said) + "."
-
-
-KEPT = "The last good checkpoint is kept; lower the learning rate or raise the temperature."
-
-
-def refuse_non_finite(tensors: dict[str, torch.Tensor], step: int) -> None:
-    """Raises NonFinite naming the first tensor that holds NaN or infinity."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            found = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
-            raise NonFinite(f"step {step + 1}: {name} became {found}. {KEPT}")
-
-
-@contextmanager
-def naming_step(step: int) -> Iterator[None]:
-    """Adds the step to what an objective says of embeddings that hold NaN or infinity."""
-    try:
-        yield
-    except NonFinite as error:
-        raise NonFinite(f"step {step + 1}: {error.args[0]} {KEPT}") from None

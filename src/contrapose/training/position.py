@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from contrapose.training.health import Health
 from contrapose.training.method import StageRecord
 
 
@@ -23,10 +24,12 @@ class Position:
     skipped: int = 0  # updates without terms or gradient
     terms: dict[str, float] = field(default_factory=dict)  # the newest of each since the last line of metrics
     watched: dict[str, float] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)  # of this stage
     best: float | None = None
     stale: int = 0  # scores since the best one
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Position:
         finished = [StageRecord(**record) for record in facts["finished"]]
-        return cls(**{**{name: facts[name] for name in cls.__dataclass_fields__}, "finished": finished})
+        known = {name: facts[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "finished": finished, "health": Health.of(facts["health"])})

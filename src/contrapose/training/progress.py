@@ -72,8 +72,8 @@ class Terminal:
 
 
 def figures_line(metrics: dict[str, Any]) -> str:
-    """The figures of a line of metrics.jsonl as people read them."""
-    parts = []
+    """The figures of a line of metrics.jsonl as people read them, after the verdicts that stand."""
+    parts = list(metrics["verdicts"])
     for name, value in metrics["terms"].items():
         chance = metrics["chance"].get(name)
         parts.append(f"{name} {value:.3f}" + (f" (chance {chance:.2f})" if chance is not None else ""))
@@ -82,6 +82,7 @@ def figures_line(metrics: dict[str, Any]) -> str:
         parts.append(f"alignment {geometry['alignment']:.2f}")
     if geometry:
         parts.append(f"uniformity {geometry['uniformity']:.2f}")
+        parts.append(f"cosine {geometry['mean_cosine']:.2f}")
         parts.append(f"rank {geometry['effective_rank']:.0f}/{geometry['most_rank']:.0f}")
     parts += [f"{name} {value:.3g}" for name, value in metrics["watched"].items()]
     clock = metrics["clock"]
