@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from lightning_fabric.loggers import Logger, TensorBoardLogger
 import contrapose
 from contrapose import catalogue
 from contrapose.data.check import CheckReport
+from contrapose.data.columns import GROUP
 from contrapose.data.readers import read
 from contrapose.data.table import Table
 from contrapose.errors import ColumnMissing, SettingsFileInvalid, UsageInvalid, nearest
@@ -88,7 +89,8 @@ def train(
         folder.refuse_existing()
 
     pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
-    table = read(data, rename=columns, needs=kind.card.columns, drop_empty=drop_empty)
+    elsewhere = rooms.evaluation.protocol_columns([*(on or {}), *(select or {})])
+    table = read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
     opened = rooms.data.open_data(table, kind.card, pristine)
     refuse_without_negatives(kind(chosen), opened)
     protocols = [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (on or {}).items()]
@@ -227,9 +229,10 @@ def evaluate(run: Run | Path | str, on: Mapping[str, Any], *, columns: Mapping[s
     kind = catalogue.find_method(config["method"])
     rooms = rooms_of(kind.card.modality)
     named = columns if columns is not None else config["data"]["columns"]
+    trained_beside = rooms.evaluation.protocol_columns([*(config["on"] or {}), *(config["select"] or {})])
     table = read(
         config["data"]["source"],
-        rename=config["data"]["columns"],
+        rename=of_method(config["data"]["columns"], kind, trained_beside),
         needs=kind.card.columns,
         drop_empty=config["data"]["drop_empty"],
     )
@@ -308,6 +311,12 @@ def rooms_of(modality: str) -> SimpleNamespace:
     return SimpleNamespace(
         **{room: importlib.import_module(f"contrapose.{modality}.{room}") for room in ("data", "encoder", "evaluation")}
     )
+
+
+def of_method(columns: Mapping[str, str] | None, kind: type[Method], elsewhere: Collection[str]) -> dict[str, str]:
+    """The renamings without those that are meant for a protocol's data alone, whose columns are `elsewhere`."""
+    own = {GROUP, *(column.name for column in kind.card.columns)}
+    return {name: yours for name, yours in (columns or {}).items() if name in own or name not in elsewhere}
 
 
 def free_folder(method: str) -> Path:

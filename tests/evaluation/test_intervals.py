@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from contrapose.errors import EvaluationSettingInvalid, EvaluationShapesDiffer, TooFewValues, ValuesNotFinite
-from contrapose.evaluation import bootstrap, bootstrap_difference, intervals
+from contrapose.evaluation import bootstrap, bootstrap_difference, bootstrap_figures, intervals
 
 
 def drawn(n: int, seed: int = 0) -> np.ndarray:
@@ -90,3 +90,37 @@ def test_a_table_of_values_is_refused():
 def test_a_difference_needs_the_same_rows():
     with pytest.raises(EvaluationShapesDiffer, match="same rows"):
         bootstrap_difference([0.0, 1.0, 2.0], [0.0, 1.0])
+
+
+def test_figures_of_means_have_the_interval_of_a_mean():
+    values = drawn(300)
+    both = bootstrap_figures(lambda rows: {"mean": values[rows].mean(), "twice": 2 * values[rows].mean()}, 300)
+    assert both["mean"] == pytest.approx(bootstrap(values), abs=0.02)
+    assert both["twice"] == pytest.approx([2 * end for end in both["mean"]])  # of the same draws
+
+
+def test_rows_are_drawn_within_their_stratum():
+    strata = np.array(["a"] * 30 + ["b"] * 3)
+    seen = []
+    bootstrap_figures(lambda rows: seen.append((strata[rows] == "b").sum()) or {"x": 0.0}, 33, strata=strata)
+    assert set(seen) == {3}
+
+
+def test_draws_without_the_figure_are_left_out():
+    values = np.array([1.0, 2.0])
+    interval = bootstrap_figures(lambda rows: {"x": values.mean() if len(set(rows)) == 2 else np.nan}, 2)["x"]
+    assert interval == (1.5, 1.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "refused"),
+    [
+        (1, {}, TooFewValues),
+        (3, {"strata": [0, 0]}, EvaluationShapesDiffer),
+        (3, {"resamples": 0}, EvaluationSettingInvalid),
+        (3, {"confidence": 95}, EvaluationSettingInvalid),
+    ],
+)
+def test_impossible_figures_are_refused(rows, settings, refused):
+    with pytest.raises(refused):
+        bootstrap_figures(lambda rows: {"x": 0.0}, rows, **settings)

@@ -1,8 +1,14 @@
 """Evaluation that knows no modality: protocols, intervals, results."""
 
-from contrapose.evaluation.intervals import Interval, bootstrap, bootstrap_difference
+from contrapose.evaluation.classification import classification
+from contrapose.evaluation.clustering import clustering
+from contrapose.evaluation.intervals import Interval, bootstrap, bootstrap_difference, bootstrap_figures
+from contrapose.evaluation.probes import few_shot, knn_probe, linear_probe, majority_class
+from contrapose.evaluation.ranking import full_ranking
+from contrapose.evaluation.regression import knn_regression, regression, ridge_probe
 from contrapose.evaluation.result import Result, Score, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_score
+from contrapose.evaluation.similarity import length_bias, pair_cosines, spearman, sts
 
 __all__ = [
     "Interval",
@@ -11,7 +17,22 @@ __all__ = [
     "Score",
     "bootstrap",
     "bootstrap_difference",
+    "bootstrap_figures",
+    "classification",
+    "clustering",
+    "few_shot",
+    "full_ranking",
+    "knn_probe",
+    "knn_regression",
+    "length_bias",
+    "linear_probe",
+    "majority_class",
+    "pair_cosines",
+    "regression",
     "retrieval",
     "retrieval_by_score",
+    "ridge_probe",
     "scores",
+    "spearman",
+    "sts",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -71,3 +72,44 @@ def bootstrap_difference(
             f"a paired difference needs both systems on the same rows; got values of shape {after.shape} and {before.shape}."
         )
     return bootstrap(after - before, seed=seed, resamples=resamples, confidence=confidence)
+
+
+def bootstrap_figures(
+    figures: Callable[[np.ndarray], Mapping[str, float]],
+    rows: int,
+    *,
+    strata: ArrayLike | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> dict[str, Interval]:
+    """Figures that are no means over rows (a correlation, an F1), each between the ends of its percentile bootstrap interval.
+
+    `figures(numbers)` computes them of the rows with these numbers, (n,) integers from 0 to n - 1 in which some stand twice; every figure
+    is computed of the same draws. strata: (n,) labels; rows are then drawn within each label, which keeps its number of rows. A draw in
+    which a figure is NaN (all gold scores drawn are equal, say) is left out for that figure; where it is NaN in all of them, so are the ends.
+
+    Raises TooFewValues for fewer than two rows, EvaluationSettingInvalid, EvaluationShapesDiffer.
+    """
+    if rows < 2:
+        raise TooFewValues(f"an interval needs at least two rows; got {rows}.")
+    if resamples < 1 or not 0 < confidence < 1:
+        raise EvaluationSettingInvalid(
+            f"resamples must be 1 or more and confidence between 0 and 1 (0.95); got {resamples} and {confidence}."
+        )
+    labels = np.zeros(rows) if strata is None else np.asarray(strata)
+    if labels.shape != (rows,):
+        raise EvaluationShapesDiffer(f"{rows} rows need {rows} strata; got {labels.shape}.")
+    parts = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    draw = np.random.default_rng(seed)
+    drawn = [
+        figures(np.concatenate([part[draw.integers(len(part), size=len(part))] for part in parts]))
+        for _ in range(resamples)
+    ]
+    intervals = {}
+    for name, value in figures(np.arange(rows)).items():
+        known = np.array([each[name] for each in drawn])
+        known = known[np.isfinite(known)]
+        low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(known) else (np.nan, np.nan)
+        intervals[name] = Interval(float(value), float(low), float(high))
+    return intervals

@@ -1,4 +1,4 @@
-"""Do similarities rank pairs as people do? Spearman correlation by the protocol of SimCSE's SentEval."""
+"""Do similarities rank pairs as people do? Spearman correlation by the protocol of SimCSE's SentEval; and do they read length?"""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from contrapose.errors import EvaluationShapesDiffer, TooFewValues, ValuesNotFinite
+from contrapose.evaluation.intervals import bootstrap_figures
 from contrapose.evaluation.result import Score
 
-RESAMPLES = 1000
+NEAR = 3  # words: pairs whose lengths differ by at most so many are near (ESimCSE, section 1)
+TOP = 5.0  # the highest gold score that people could give
 
 
 def pair_cosines(first: ArrayLike, second: ArrayLike) -> np.ndarray:
-    """(n, d) and (n, d) to the n cosines of the rows; 0 where a vector is zero (SentEval turns its NaN into 0)."""
+    """(n, d) and (n, d) to the n cosines of the rows; 0 where a vector is zero (SentEval turns its NaN into 0).
+
+    Raises EvaluationShapesDiffer, and ValuesNotFinite for embeddings that hold NaN or infinity: a broken encoder is not an indifferent one.
+    """
     first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if first.shape != second.shape or first.ndim != 2:
         raise EvaluationShapesDiffer(
             f"pairs need two arrays of one shape (n, d); got {first.shape} and {second.shape}."
         )
+    broken = ~(np.isfinite(first) & np.isfinite(second)).all(axis=1)
+    if broken.any():
+        raise ValuesNotFinite(f"the embeddings hold NaN or infinity (first in pair {int(broken.argmax())}).")
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     return np.divide((first * second).sum(axis=1), norms, out=np.zeros(len(first)), where=norms > 0)
 
@@ -28,13 +36,7 @@ def spearman(similarities: ArrayLike, gold: ArrayLike) -> float:
     0 where all similarities are equal (a collapsed encoder ranks nothing). Raises TooFewValues for fewer than two pairs or where all
     gold scores are equal, ValuesNotFinite for NaN, EvaluationShapesDiffer.
     """
-    from scipy.stats import rankdata
-
-    similarities, gold = _checked(similarities, gold)
-    ranks = [rankdata(values) for values in (similarities, gold)]
-    if np.ptp(similarities) == 0:
-        return 0.0
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return rank_correlation(*_checked(similarities, gold))
 
 
 def sts(similarities: ArrayLike, gold: ArrayLike, subset: ArrayLike | None = None) -> dict[str, float]:
@@ -42,57 +44,125 @@ def sts(similarities: ArrayLike, gold: ArrayLike, subset: ArrayLike | None = Non
 
     "all": one Spearman over all pairs together (SimCSE's tables and later ones). "mean": the mean of the sub-sets' own; "wmean": weighted
     by their number of pairs (papers before 2021). They differ by several points. `subset`: (n,) any labels; None: one sub-set.
+    Raises as `spearman` does, also for each sub-set.
     """
     similarities, gold = _checked(similarities, gold)
-    labels = np.zeros(len(gold)) if subset is None else np.asarray(subset)
-    parts = [labels == label for label in np.unique(labels)]
-    own = [spearman(similarities[part], gold[part]) for part in parts]
-    sizes = [part.sum() for part in parts]
-    return {
-        "all": spearman(similarities, gold),
-        "mean": float(np.mean(own)),
-        "wmean": float(np.average(own, weights=sizes)),
-    }
+    parts = _parts(subset, len(gold))
+    for label, part in parts.items():
+        if len(part) < 2 or np.ptp(gold[part]) == 0:
+            raise TooFewValues(
+                f"sub-set '{label}' has {len(part)} pairs whose gold scores are all equal, so nothing can be ranked in it."
+            )
+    return _aggregations(similarities, gold, list(parts.values()))
 
 
-def spearman_score(similarities: ArrayLike, gold: ArrayLike, *, name: str = "spearman", seed: int = 0) -> Score:
-    """Spearman with its 95 % percentile bootstrap interval over pairs."""
-    from scipy import stats
+def sts_scores(
+    similarities: ArrayLike, gold: ArrayLike, subset: ArrayLike | None = None, *, seed: int = 0
+) -> dict[str, Score]:
+    """The aggregations of `sts`, each with its 95 % bootstrap interval over pairs, drawn within their sub-sets.
 
-    similarities, gold = _checked(similarities, gold)
-    drawn = stats.bootstrap(
-        (similarities, gold),
-        lambda s, g: 0.0 if np.ptp(s) == 0 or np.ptp(g) == 0 else spearman(s, g),
-        n_resamples=RESAMPLES,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Score(name, spearman(similarities, gold), float(drawn.low), float(drawn.high), len(gold))
-
-
-def length_bias(similarities: ArrayLike, gold: ArrayLike, lengths: ArrayLike, near: int = 3) -> dict[str, float]:
-    """Does an encoder read equal length as equal meaning? Two figures, both 0 without a bias (ESimCSE, section 1).
-
-    "gap": pairs are split at a difference in length of at most `near` words; the mean similarity of the near pairs less that of the
-    far ones, minus the same difference of gold / 5 (gold from 0 to 5). "partial": the partial rank correlation of the similarity
-    with minus the difference in length, given gold. `lengths` is (n, 2), in words. Raises TooFewValues when all pairs are near or far.
+    Named "spearman all", "spearman mean" and "spearman wmean"; without sub-sets, where the three are one, "spearman".
     """
-    from scipy.stats import rankdata
-
+    figures = sts(similarities, gold, subset)
     similarities, gold = _checked(similarities, gold)
-    difference = np.abs(np.diff(np.asarray(lengths, dtype=np.float64), axis=1))[:, 0]
+    labels = np.zeros(len(gold), int) if subset is None else np.unique(np.asarray(subset), return_inverse=True)[1]
+
+    def drawn(rows: np.ndarray) -> dict[str, float]:
+        return _aggregations(similarities[rows], gold[rows], list(_parts(labels[rows], len(rows)).values()))
+
+    intervals = bootstrap_figures(drawn, len(gold), strata=labels, seed=seed)
+    names = {"all": "spearman"} if subset is None else {name: f"spearman {name}" for name in figures}
+    return {name: Score(name, figures[figure], *intervals[figure][1:], n=len(gold)) for figure, name in names.items()}
+
+
+def length_bias(
+    similarities: ArrayLike, gold: ArrayLike, lengths: ArrayLike, near: int = NEAR, top: float = TOP
+) -> dict[str, float]:
+    """Does an encoder read equal length as equal meaning? Two figures, both 0 without a bias, above 0 with one (ESimCSE, section 1).
+
+    "gap": pairs are near when their lengths differ by at most `near` words, else far; mean similarity of the near less that of the far,
+    minus the same difference of gold / `top`. Shared words alone make near pairs more similar, hence the comparison with gold.
+    "partial": the partial rank correlation of the similarity with minus the difference in length, given gold; 0 where all
+    similarities are equal, or where they rank the pairs exactly as gold does. It does not depend on the scale of either.
+
+    `lengths`: (n, 2), in words. Raises TooFewValues when all pairs are near or all far, EvaluationShapesDiffer, ValuesNotFinite.
+    """
+    similarities, gold, difference = _with_lengths(similarities, gold, lengths)
     close = difference <= near
     if close.all() or not close.any():
         raise TooFewValues(
             f"all pairs differ in length by {'at most' if close.all() else 'more than'} {near} words; choose another `near`."
         )
-    gap, due = (values[close].mean() - values[~close].mean() for values in (similarities, gold / 5))
-    s, g, d = (rankdata(values) for values in (similarities, gold, -difference))
-    r = np.corrcoef([s, g, d])
-    partial = (r[0, 2] - r[0, 1] * r[1, 2]) / np.sqrt((1 - r[0, 1] ** 2) * (1 - r[1, 2] ** 2))
+    return _bias(similarities, gold, difference, near, top)
+
+
+def length_bias_scores(
+    similarities: ArrayLike, gold: ArrayLike, lengths: ArrayLike, near: int = NEAR, top: float = TOP, *, seed: int = 0
+) -> dict[str, Score]:
+    """The figures of `length_bias` with their 95 % bootstrap intervals over pairs: "length bias" is "partial", "length gap" is "gap"."""
+    figures = length_bias(similarities, gold, lengths, near, top)
+    s, g, d = _with_lengths(similarities, gold, lengths)
+    intervals = bootstrap_figures(lambda rows: _bias(s[rows], g[rows], d[rows], near, top), len(g), seed=seed)
+    return {
+        name: Score(name, figures[figure], *intervals[figure][1:], n=len(g))
+        for figure, name in (("partial", "length bias"), ("gap", "length gap"))
+    }
+
+
+def _aggregations(similarities: np.ndarray, gold: np.ndarray, parts: list[np.ndarray]) -> dict[str, float]:
+    """NaN where a part's gold scores are all equal, as they may be in a draw."""
+    whole = rank_correlation(similarities, gold)
+    own = [whole] if len(parts) == 1 else [rank_correlation(similarities[part], gold[part]) for part in parts]
+    sizes = [len(part) for part in parts]
+    return {"all": whole, "mean": float(np.mean(own)), "wmean": float(np.average(own, weights=sizes))}
+
+
+def rank_correlation(similarities: np.ndarray, gold: np.ndarray) -> float:
+    """Spearman's of checked arrays; NaN where all of `gold` is equal, as it may be in a draw, 0 where all similarities are."""
+    from scipy.stats import rankdata
+
+    if np.ptp(gold) == 0:
+        return np.nan
+    if np.ptp(similarities) == 0:
+        return 0.0
+    return float(np.corrcoef(rankdata(similarities), rankdata(gold))[0, 1])
+
+
+def _bias(
+    similarities: np.ndarray, gold: np.ndarray, difference: np.ndarray, near: int, top: float
+) -> dict[str, float]:
+    """NaN where a draw leaves nothing to compare."""
+    close = difference <= near
+    gap = due = np.nan
+    if close.any() and not close.all():
+        gap, due = (values[close].mean() - values[~close].mean() for values in (similarities, gold / top))
+    with_length, with_gold, gold_with_length = (
+        rank_correlation(one, other)
+        for one, other in ((similarities, -difference), (similarities, gold), (gold, -difference))
+    )
+    rest = (1 - with_gold**2) * (1 - gold_with_length**2)
+    partial = 0.0 if rest < 1e-12 else (with_length - with_gold * gold_with_length) / np.sqrt(rest)
     return {"gap": float(gap - due), "partial": float(partial)}
+
+
+def _parts(subset: ArrayLike | None, rows: int) -> dict[object, np.ndarray]:
+    """The row numbers of each sub-set by its label."""
+    labels = np.zeros(rows, int) if subset is None else np.asarray(subset)
+    if labels.shape != (rows,):
+        raise EvaluationShapesDiffer(f"{rows} pairs need {rows} sub-set labels; got {labels.shape}.")
+    return {label: np.flatnonzero(labels == label) for label in np.unique(labels).tolist()}
+
+
+def _with_lengths(
+    similarities: ArrayLike, gold: ArrayLike, lengths: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    similarities, gold = _checked(similarities, gold)
+    lengths = np.asarray(lengths, dtype=np.float64)
+    if lengths.shape != (len(gold), 2):
+        raise EvaluationShapesDiffer(f"{len(gold)} pairs need lengths of shape ({len(gold)}, 2); got {lengths.shape}.")
+    if not np.isfinite(lengths).all():
+        raise ValuesNotFinite("the lengths hold NaN or infinity; no pair of these can be called near or far.")
+    return similarities, gold, np.abs(lengths[:, 0] - lengths[:, 1])
 
 
 def _checked(similarities: ArrayLike, gold: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from contrapose.data.columns import GROUP, Column
+from contrapose.data.columns import Column
 from contrapose.data.readers import read
 from contrapose.data.table import Table
 from contrapose.errors import ProtocolDataInvalid, ProtocolUnknown, nearest
 from contrapose.evaluation.flat_map import flat_map
+from contrapose.evaluation.probing import LINEAR, NEAREST, LabelledProtocol
 from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_score
-from contrapose.text._similarity import TextSimilarity
-from contrapose.text._tfidf import tfidf_vectors, training_texts
+from contrapose.text._columns import open_table
+from contrapose.text._probes import LABELLED_TEXTS, open_probe
+from contrapose.text._similarity import RATED_PAIRS, TextSimilarity
+from contrapose.text._tfidf import UNITS, Unit, fitted_on, tfidf_vectors, training_texts
 from contrapose.training.encoder import Encoder
 
 EXAMPLES = 12  # queries shown with their nearest neighbours
@@ -29,17 +33,19 @@ SHOWN = ("accuracy@1", "accuracy@10", "mrr", "ndcg@10", "recall@10")
 SIDES = (Column("anchor", "text", "One side of the pair."), Column("positive", "text", "The text that belongs to it."))
 
 
-def open_protocol(
-    name: str, source: Any, columns: Mapping[str, str] | None, training: Table | None
-) -> TextRetrieval | TextSimilarity:
-    """A protocol on its data, read and checked. `training` is what TF-IDF is fitted on.
+def open_protocol(name: str, source: Any, columns: Mapping[str, str] | None, training: Table | None) -> Protocol:
+    """A protocol on its data, read and checked. `training`: what the method learns from; TF-IDF takes its weights from it where it can.
 
     Raises ProtocolUnknown, ProtocolDataInvalid, or what `read` raises.
     """
-    protocols = {kind.name: kind for kind in (TextRetrieval, TextSimilarity)}
-    if name not in protocols:
-        raise ProtocolUnknown(f"There is no protocol '{name}' for text; {nearest(name, protocols)}")
-    return protocols[name](source, columns, training)
+    if name not in PROTOCOLS:
+        raise ProtocolUnknown(f"There is no protocol '{name}' for text; {nearest(name, PROTOCOLS)}")
+    return PROTOCOLS[name].open(source, columns, training)
+
+
+def protocol_columns(names: Iterable[str]) -> set[str]:
+    """The columns that the data of these protocols have; of an unknown protocol none."""
+    return {column.name for name in names if name in PROTOCOLS for column in PROTOCOLS[name].columns}
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,7 @@ class TextRetrieval:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
             self.source, self.directions = str(source), [beir_direction(Path(source))]
         else:
-            known = {*(column.name for column in SIDES), GROUP}
-            mine = {name: theirs for name, theirs in (columns or {}).items() if name in known}
-            table = read(source, rename=mine, needs=SIDES)
+            table = read(open_table(source, columns, SIDES), needs=SIDES)
             self.source, self.directions = table.source, pair_directions(table)
         self.training = training
 
@@ -84,7 +88,7 @@ class TextRetrieval:
         ranked = {name: self.rank(encoder) for name, encoder in systems.items()}
         before, after = (ranked[name] for name in systems)
         rows = {"untrained": [figures for figures, _ in before]} if "untrained" in systems else {}
-        rows |= {f"TF-IDF, {unit}s": self.rank_by_tfidf(unit) for unit in ("word", "character")}
+        rows |= {f"TF-IDF, {unit}s": self.rank_by_tfidf(unit) for unit in UNITS}
         rows |= {name: [figures for figures, _ in ranked[name]] for name in systems if name not in rows}
         result = Result(
             self.name,
@@ -107,10 +111,9 @@ class TextRetrieval:
         sizes = ", ".join(
             f"{len(way.queries):,} queries among {len(way.candidates):,} candidates" for way in self.directions[:1]
         )
-        fitted = "the training texts" if training_texts(self.training) else "the candidates"
         return (
             f"Retrieval {ways}: {sizes}, exact, by cosine; ties count against; candidates of the same text are equally right. "
-            f"TF-IDF (words; characters 2 to 4 within words; sublinear) is fitted on {fitted}. "
+            f"{fitted_on(self.training, 'the candidates')} "
             f"Intervals: 95 % bootstrap over queries, 2,000 resamples."
         )
 
@@ -130,7 +133,7 @@ class TextRetrieval:
             ranked.append((retrieval(queries, candidates, way.right), (queries, candidates)))
         return ranked
 
-    def rank_by_tfidf(self, unit: str) -> list[Retrieval]:
+    def rank_by_tfidf(self, unit: Unit) -> list[Retrieval]:
         """The control: no meaning, shared words or letters alone."""
         ranked = []
         for way in self.directions:
@@ -238,3 +241,21 @@ def beir_texts(file: Path) -> dict[str, str]:
     titles = table["title"] if "title" in table else [None] * len(table)
     rows = zip(table["_id"], titles, table["text"], strict=True)
     return {str(name): " ".join(part for part in (title, text) if part) for name, title, text in rows}
+
+
+Protocol = TextRetrieval | TextSimilarity | LabelledProtocol
+
+
+class Kind(NamedTuple):
+    """How a protocol is opened, and the columns of its data."""
+
+    open: Callable[[Any, Mapping[str, str] | None, Table | None], Protocol]
+    columns: Sequence[Column]
+
+
+PROTOCOLS = {
+    "retrieval": Kind(TextRetrieval, SIDES),
+    "sts": Kind(TextSimilarity, RATED_PAIRS),
+    "probe": Kind(partial(open_probe, LINEAR), LABELLED_TEXTS),
+    "knn": Kind(partial(open_probe, NEAREST), LABELLED_TEXTS),
+}
