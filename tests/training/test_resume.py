@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from contrapose.data.batches import Data
 from contrapose.errors import CheckpointBroken, WriteFailed
 from contrapose.training.checkpoint import read_checkpoint, write_checkpoint
 from contrapose.training.interrupts import Stopped
@@ -34,6 +35,18 @@ def test_a_signal_stops_after_the_step_in_hand_and_loses_nothing(number: signal.
     TOY.fit(broken)
     assert figures(broken) == figures(unbroken)
     assert weights(broken) == weights(unbroken)
+
+
+def test_a_signal_after_the_last_step_is_not_lost(tmp_path: Path) -> None:
+    class Late(Esimcse):
+        def finish(self, data: Data) -> dict[str, float]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return {}
+
+    folder = started(tmp_path / "run")
+    with pytest.raises(Stopped):
+        Toy("esimcse", Late, sentences).fit(folder)
+    assert folder.last_checkpoint()[1]["stage"] is None  # the stage is closed: a resumed run has no step left to take
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

@@ -55,7 +55,10 @@ def fit(
         while (stage := run.root.next_stage(position.finished)) is not None:
             train_stage(run, stage, tensors)
             tensors = {}
-        return finished_model(run, position.finished[-1].name)
+        model = finished_model(run, position.finished[-1].name)
+        if late := any_process(asked.requested):  # a signal after the last step must not be lost
+            raise Stopped(late, position.total_step)
+        return model
 
 
 def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
