@@ -66,6 +66,7 @@ from contrapose.errors.settings import (
 from contrapose.errors.training import (
     ArgumentInvalid,
     DoubleBackward,
+    MemoryTooSmall,
     NoNegatives,
     NonFinite,
     NoPositives,
@@ -96,6 +97,7 @@ __all__ = [
     "HubUnavailable",
     "JsonBroken",
     "LayersUnavailable",
+    "MemoryTooSmall",
     "MethodUnknown",
     "ModelFolderInvalid",
     "NoNegatives",

@@ -98,3 +98,16 @@ class NoPositives(ContraposeError):
     """
 
     code = "CL-TRAIN-007"
+
+
+class MemoryTooSmall(ContraposeError):
+    """The memory that was allowed does not hold a step, whatever is cut into chunks.
+
+    **Why it matters.** The run would be killed by the system in its first step, without a word.
+
+    **Example.** `--memory 100MB` for an encoder whose weights and optimiser take 350 MB.
+
+    **Mend.** The message says what is needed: give more, or take a smaller batch or encoder.
+    """
+
+    code = "CL-TRAIN-008"

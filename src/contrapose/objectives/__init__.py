@@ -1,6 +1,6 @@
 """Contrastive objectives: pure functions of embeddings, exact, in tiles."""
 
-from contrapose.objectives._tiles import PairWeight
+from contrapose.objectives._tiles import PairWeight, tile_bytes
 from contrapose.objectives.across import info_nce_across
 from contrapose.objectives.align_uniform import alignment, uniformity
 from contrapose.objectives.cacr import (
@@ -47,6 +47,7 @@ __all__ = [
     "supervised",
     "symile",
     "symile_scores",
+    "tile_bytes",
     "uniformity",
     "vicreg",
 ]

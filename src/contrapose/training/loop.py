@@ -17,6 +17,7 @@ from contrapose.training.checkpoint import load_weights, read_checkpoint, sectio
 from contrapose.training.finite import naming_step, naming_terms, refuse_non_finite, refuse_non_finite_gradient
 from contrapose.training.health import Health, embedding_figures
 from contrapose.training.interrupts import Stopped, interrupts
+from contrapose.training.memory import plan_memory
 from contrapose.training.method import Method, Stage, StageRecord, Update
 from contrapose.training.optimisers import build_optimisers, learning_rate, load_state_tensors, state_tensors, trainable
 from contrapose.training.plan import plan, refuse_without_negatives
@@ -91,7 +92,9 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
         position.batch, position.steps = 0, stage.steps or settings.steps or math.ceil(settings.epochs * len(batches))
     position.watched = model.watched  # one dict, so that a checkpoint keeps it
 
-    run.reporter.say(plan(model, data, position.steps, precision_said(fabric)))
+    memory = plan_memory(model, data, updates, fabric)
+    model.chunk_size = memory.chunk if memory else None
+    run.reporter.say(plan(model, data, position.steps, precision_said(fabric), memory))
     run.reporter.begin(stage.name, position.step, position.steps)
     model.clock.lap()
     try:

@@ -7,6 +7,7 @@ import torch
 from contrapose.data.batches import Data
 from contrapose.distributed import world_size
 from contrapose.errors import NoNegatives
+from contrapose.training.memory import MemoryPlan
 from contrapose.training.method import Method
 
 
@@ -32,8 +33,8 @@ def refuse_without_negatives(method: Method, data: Data) -> None:
         )
 
 
-def plan(method: Method, data: Data, steps: int, precision: str) -> str:
-    """One paragraph: steps, precision, negatives per anchor and how many are masked."""
+def plan(method: Method, data: Data, steps: int, precision: str, memory: MemoryPlan | None = None) -> str:
+    """One paragraph: steps, precision, negatives per anchor and how many are masked, the embedding cache and memory."""
     settings, processes = method.settings, world_size()
     size = min(settings.batch_size, len(data))
     said = [f"{steps:,} steps of {size:,} rows from {len(data):,}, {precision}"]
@@ -45,4 +46,6 @@ def plan(method: Method, data: Data, steps: int, precision: str) -> str:
             said.append(f"{masked_share(data):.2%} of in-batch pairs share a group and are masked")
     if not method.row_wise:
         said.append("the encoder looks across rows, so no embedding cache")
+    if memory is not None:
+        said.append(str(memory))
     return "; ".join(said) + "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
 from contrapose.errors import SettingInvalid, SettingUnknown, nearest
@@ -43,6 +45,9 @@ class MethodSettings(BaseModel):
     precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
         "auto", description="auto: bf16 where the processor has it, else fp32."
     )
+    memory: str | None = Field(
+        None, description="What a step may take, such as 4GB: the embedding cache then holds the encoder to it."
+    )
     log_every: PositiveInt = Field(10, description="Steps between two lines of metrics.")
     checkpoint_every: PositiveInt = Field(
         200, description="Steps between two checkpoints; one is also written when a run stops."
@@ -53,6 +58,25 @@ class MethodSettings(BaseModel):
     patience: PositiveInt | None = Field(
         None, description="Stop after so many scores without a better one; empty: never early."
     )
+
+    @field_validator("memory")
+    @classmethod
+    def amount(cls, text: str | None) -> str | None:
+        parse_memory(text)
+        return text
+
+
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def parse_memory(text: str | None) -> int | None:
+    """ "4GB" or "512 MB" to bytes, in powers of 1024; None stays None. Raises ValueError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if not found or float(found[1]) <= 0:
+        raise ValueError("is no amount of memory; write 4GB or 512MB")
+    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)

@@ -24,7 +24,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from contrapose.objectives._tiles.gradient import Gradient, refuse_second_derivative
-from contrapose.objectives._tiles.pairs import Pairs, PairWeight, Tile
+from contrapose.objectives._tiles.pairs import COLUMNS, ROWS, Pairs, PairWeight, Tile
 
 LOG2E = math.log2(math.e)
 KEPT_BYTES = 2**26  # of exponentials kept for the backward pass
@@ -168,6 +168,12 @@ def exponentials(operands: tuple[Tensor, Tensor], tile: Tile, pairs: Pairs, shif
         exps.masked_fill_(~between, 0)
     pairs.leave_out(tile, exps, 0)
     return exps
+
+
+def tile_bytes(n: int, m: int | None = None) -> int:
+    """About how much the tiles of n rows against m columns (default n) take in float32: what is kept, and three tiles at work."""
+    pairs = n * (m or n) * 4
+    return (pairs if pairs <= KEPT_BYTES else 0) + 3 * min(pairs, ROWS * COLUMNS * 4)
 
 
 def _size(pairs: Pairs) -> int:

@@ -1,0 +1,137 @@
+"""What a step will take of memory, measured on a few rows before it is spent; and the chunk that a limit allows."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from contrapose.data.batches import Batch, Data, seeded
+from contrapose.errors import MemoryTooSmall
+from contrapose.objectives import tile_bytes
+from contrapose.training.cache import row_sizes
+from contrapose.training.method import ViewMethod
+from contrapose.training.optimisers import trainable
+from contrapose.training.settings import parse_memory
+
+PROBED = (8, 32)  # rows of the two measurements
+AT_WORK = 1.1  # of what a graph holds, with the gradients of the block that the backward pass is in
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that a step will allocate in tensors, and how many rows (or tokens) go through the encoder at once; None: all of them."""
+
+    expected: int
+    chunk: int | None
+    of: int  # rows, or tokens, in a batch
+
+    def __str__(self) -> str:
+        cache = "off" if self.chunk is None else f"on, {self.chunk:,} of {self.of:,} at a time"
+        return f"embedding cache {cache}, about {self.expected / 2**30:.2g} GB"
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made inside and still alive: `live` now, `peak` at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, int] = {}  # bytes by address; 0 for those that were there before
+        self.live = self.peak = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.know((args, kwargs), made=False)
+        outputs = function(*args, **(kwargs or {}))
+        self.know(outputs, made=True)
+        self.peak = max(self.peak, self.live)
+        return outputs
+
+    def know(self, tensors: Any, made: bool) -> None:
+        for tensor in tree_leaves(tensors):
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            address = storage._cdata
+            if address not in self.storages:
+                self.storages[address] = storage.nbytes() if made else 0
+                self.live += self.storages[address]
+                weakref.finalize(storage, self.forget, address)
+
+    def forget(self, address: int) -> None:
+        self.live -= self.storages.pop(address, 0)
+
+
+def plan_memory(model: ViewMethod, data: Data, updates: Iterable[Any], fabric: Fabric) -> MemoryPlan | None:
+    """Measure what rows of the data take in the encoder, and choose the chunk that `settings.memory` allows.
+
+    None where nothing can be measured: for a method without views, or an encoder that looks across rows (then a chunk is no option either).
+    Raises MemoryTooSmall, with what is needed.
+    """
+    if not isinstance(model, ViewMethod) or not model.row_wise:
+        return None
+    batch_size = min(model.settings.batch_size, len(data)) // fabric.world_size
+    parameters = {parameter for update in updates for parameter in trainable(update, model)}
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    gradients = sum(parameter.nbytes for parameter in parameters)
+    moments = {"adamw": 2, "adam": 2, "sgd": 0}[model.settings.optimiser] * gradients
+    small, large = (probe(model, data, min(rows, len(data)), fabric) for rows in PROBED)
+    a_unit = max(1.0, (large.held - small.held) / max(1, large.units - small.units))
+    once = max(0.0, large.held - a_unit * large.units)  # weights in another precision
+    units = round(large.units / large.rows * batch_size)
+    vectors = (
+        8 * large.vector_bytes * batch_size
+    )  # of each view: as it is, unit, scaled, of all processes, and their gradients
+    objective = vectors * fabric.world_size + tile_bytes(batch_size * fabric.world_size)
+
+    def expected(chunk: int | None) -> int:
+        through = once + AT_WORK * a_unit * (units if chunk is None else chunk)
+        all_gradients = 0 if chunk is None else gradients  # of chunks that are done, while the next one's graph stands
+        return round(weights + moments + max(through + vectors + all_gradients, gradients + objective))
+
+    limit = parse_memory(model.settings.memory)
+    if limit is None or expected(None) <= limit:
+        return MemoryPlan(expected(None), None, units)
+    chunk = int((limit - expected(0)) / (AT_WORK * a_unit))
+    if chunk < large.longest:
+        needed = expected(large.longest) / 2**30
+        raise MemoryTooSmall(
+            f"memory={model.settings.memory} holds no step: weights, optimiser, vectors and a single row take about {needed:.2g} GB. "
+            "Give more, a smaller batch_size or a smaller encoder."
+        )
+    return MemoryPlan(expected(chunk), chunk, units)
+
+
+@dataclass(frozen=True)
+class Probe:
+    rows: int
+    units: int
+    longest: int
+    vector_bytes: int  # a row, over all views
+    held: int  # by the graph, when the forward pass is done
+
+
+def probe(model: ViewMethod, data: Data, rows: int, fabric: Fabric) -> Probe:
+    """Embed rows from all over the data, and count what the backward pass would need. The random state is as before."""
+    chosen = torch.linspace(0, len(data) - 1, rows).long()
+    batch = Batch(data, chosen, 0, seeded(0), fabric.device)
+    model.train()
+    with torch.random.fork_rng(), torch.enable_grad(), fabric.autocast():
+        views = model.views(batch)
+        with Allocated() as allocated:
+            embedded = model.embed_views(views)
+            held = allocated.live
+    sizes = [row_sizes(view.inputs) for view in views.values()]
+    return Probe(
+        rows,
+        sum(map(sum, sizes)),
+        max(map(max, sizes)),
+        sum(vectors[0].numel() * 4 for vectors in embedded.values()),
+        held,
+    )
