@@ -60,7 +60,7 @@ def test_the_plan_is_within_a_quarter_of_what_a_step_takes(steps, tmp_path: Path
         encoder={"name": "minilm", "layers": layers, "max_tokens": 48},
         out=tmp_path / "run",
         progress=False,
-        settings={"steps": 2, **settings},
+        settings={"steps": 2, "memory": "100GB", **settings},
     )
     (plan,) = steps["plan"]
     assert (plan.chunk is not None) == cached

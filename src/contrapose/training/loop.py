@@ -92,8 +92,10 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
         position.batch, position.steps = 0, stage.steps or settings.steps or math.ceil(settings.epochs * len(batches))
     position.watched = model.watched  # one dict, so that a checkpoint keeps it
 
-    memory = plan_memory(model, data, updates, fabric)
-    model.chunk_size = memory.chunk if memory else None
+    memory = plan_memory(run, model, data, batches[position.batch % len(batches)], updates)
+    if not tensors:
+        position.chunk = memory.chunk if memory else None  # other rows may measure otherwise when the run goes on
+    model.chunk_size = position.chunk
     run.reporter.say(plan(model, data, position.steps, precision_said(fabric), memory))
     run.reporter.begin(stage.name, position.step, position.steps)
     model.clock.lap()

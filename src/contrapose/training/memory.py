@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import LongTensor, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -17,9 +18,11 @@ from contrapose.data.batches import Batch, Data, seeded
 from contrapose.errors import MemoryTooSmall
 from contrapose.objectives import tile_bytes
 from contrapose.training.cache import row_sizes
-from contrapose.training.method import ViewMethod
+from contrapose.training.method import Method, Update, ViewMethod
 from contrapose.training.optimisers import trainable
+from contrapose.training.progress import Silent
 from contrapose.training.settings import parse_memory
+from contrapose.training.stages import Run
 
 PROBED = (8, 32)  # rows of the two measurements
 AT_WORK = 1.1  # of what a graph holds, with the gradients of the block that the backward pass is in
@@ -68,26 +71,30 @@ class Allocated(TorchDispatchMode):
         self.live -= self.storages.pop(address, 0)
 
 
-def plan_memory(model: ViewMethod, data: Data, updates: Iterable[Any], fabric: Fabric) -> MemoryPlan | None:
-    """Measure what rows of the data take in the encoder, and choose the chunk that `settings.memory` allows.
+def plan_memory(run: Run, model: Method, data: Data, rows: LongTensor, updates: Iterable[Update]) -> MemoryPlan | None:
+    """Measure what some rows of a batch take in the encoder, and choose the chunk that `settings.memory` allows.
 
-    None where nothing can be measured: for a method without views, or an encoder that looks across rows (then a chunk is no option either).
+    On a copy of the model, so that nothing of it has moved.
+
+    None where nothing can be measured: for a method without views, or an encoder that looks across rows (then a chunk is no option either);
+    and where nobody would read it.
     Raises MemoryTooSmall, with what is needed.
     """
-    if not isinstance(model, ViewMethod) or not model.row_wise:
+    fabric, unread = run.fabric, model.settings.memory is None and isinstance(run.reporter, Silent)
+    if unread or not isinstance(model, ViewMethod) or not model.row_wise:
         return None
     batch_size = min(model.settings.batch_size, len(data)) // fabric.world_size
     parameters = {parameter for update in updates for parameter in trainable(update, model)}
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     gradients = sum(parameter.nbytes for parameter in parameters)
     moments = {"adamw": 2, "adam": 2, "sgd": 0}[model.settings.optimiser] * gradients
-    small, large = (probe(model, data, min(rows, len(data)), fabric) for rows in PROBED)
+    trial = copy.deepcopy(model)
+    small, large = (probe(trial, data, rows[:few], fabric) for few in PROBED)
     a_unit = max(1.0, (large.held - small.held) / max(1, large.units - small.units))
     once = max(0.0, large.held - a_unit * large.units)  # weights in another precision
     units = round(large.units / large.rows * batch_size)
-    vectors = (
-        8 * large.vector_bytes * batch_size
-    )  # of each view: as it is, unit, scaled, of all processes, and their gradients
+    # of each view: as it is, unit, scaled, gathered, and the gradients of these
+    vectors = 8 * large.vector_bytes * batch_size
     objective = vectors * fabric.world_size + tile_bytes(batch_size * fabric.world_size)
 
     def expected(chunk: int | None) -> int:
@@ -117,19 +124,19 @@ class Probe:
     held: int  # by the graph, when the forward pass is done
 
 
-def probe(model: ViewMethod, data: Data, rows: int, fabric: Fabric) -> Probe:
-    """Embed rows from all over the data, and count what the backward pass would need. The random state is as before."""
-    chosen = torch.linspace(0, len(data) - 1, rows).long()
-    batch = Batch(data, chosen, 0, seeded(0), fabric.device)
-    model.train()
+def probe(trial: ViewMethod, data: Data, rows: LongTensor, fabric: Fabric) -> Probe:
+    """Embed rows as a step would, and count what the backward pass would need. The random state is as before."""
+    batch = Batch(data, rows, 0, seeded(0), fabric.device)
+    trial.train()
     with torch.random.fork_rng(), torch.enable_grad(), fabric.autocast():
-        views = model.views(batch)
+        trial.before_step(batch)
+        views = trial.views(batch)
         with Allocated() as allocated:
-            embedded = model.embed_views(views)
+            embedded = trial.embed_views(views)
             held = allocated.live
     sizes = [row_sizes(view.inputs) for view in views.values()]
     return Probe(
-        rows,
+        len(rows),
         sum(map(sum, sizes)),
         max(map(max, sizes)),
         sum(vectors[0].numel() * 4 for vectors in embedded.values()),

@@ -25,6 +25,7 @@ class Position:
     terms: dict[str, float] = field(default_factory=dict)  # the newest of each since the last line of metrics
     watched: dict[str, float] = field(default_factory=dict)
     health: Health = field(default_factory=Health)  # of this stage
+    chunk: int | None = None  # of the embedding cache
     best: float | None = None
     stale: int = 0  # scores since the best one
 
