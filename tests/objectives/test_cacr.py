@@ -104,6 +104,18 @@ def test_queue_joins_the_negatives_of_the_euclidean_form():
     torch.testing.assert_close(cacr_euclidean([query], keys, temperature=0.3, queue=queue), expected, **EXACT)
 
 
+def test_the_query_further_from_its_key_counts_more_in_the_euclidean_form():
+    queries, keys = views(2, b=4), normal(4, 5, seed=7)
+    each = torch.stack([cost(query, keys) / 2 for query in queries])
+    own = torch.eye(4, dtype=torch.bool)
+    weights = (-each / 0.3).masked_fill(own, -torch.inf).softmax(2)
+    pull = each.diagonal(dim1=1, dim2=2)
+    share = (2 * pull / 0.3).softmax(0)  # of a query in both its pull and its push
+    expected = (share * (pull - (weights * each).sum(2))).sum(0)
+    found = cacr_euclidean(queries, keys, temperature=0.3, reduction="none")
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
 def test_rbf_of_one_query_is_cross_entropy_times_two_temperatures():
     query, keys = normal(4, 3), normal(4, 3, seed=1)
     expected = functional.cross_entropy(unit(query) @ unit(keys).T / 0.4, torch.arange(4)) * 0.8

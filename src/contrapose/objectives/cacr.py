@@ -176,9 +176,9 @@ def cacr_euclidean(
 ) -> Tensor:
     r"""The asymmetric form with costs: queries are pulled to their own key and pushed from the others, and from a queue.
 
-        sum_l p_li c(q_li, k_i) - mean_l sum_(j≠i) w_lij c(q_li, k_j),     c = 1 - cos,
+        sum_l p_li ( c(q_li, k_i) - sum_(j≠i) w_lij c(q_li, k_j) ),     c = 1 - cos,
 
-    p = softmax over l of c / t and w = softmax over j of -c / t, both without gradient. `queue` (q, d) adds negatives (the MoCo-v2 form).
+    p = softmax over l of |q_li - k_i|² / t and w = softmax over j of -c / t, both without gradient. `queue` (q, d) adds negatives.
     The official code sums over the batch (`reduction="sum"`), where its RBF form averages. Arguments and errors otherwise as for `cacr_rbf`.
     """
     check_temperature(temperature)
@@ -190,13 +190,13 @@ def cacr_euclidean(
     if len(columns) < 2:
         raise NoNegatives("1 key: a query has no negative; give two rows at least, or a queue.")
     own = torch.arange(len(keys), device=keys.device)[:, None]
-    cost = torch.stack([_cost(query, keys) / 2 for query in queries])
-    pull = ((cost / temperature).softmax(dim=0).detach() * cost).sum(0)
+    squared = torch.stack([_cost(query, keys) for query in queries])
+    weights = (squared / temperature).softmax(dim=0).detach()
     pushes = [
         1 - softmax_mean(query / temperature, columns, skip=own, detach_weights=True, products=products) * temperature
         for query in queries
     ]
-    return reduced(pull - torch.stack(pushes).mean(0), reduction)
+    return reduced((weights * (squared / 2 - torch.stack(pushes))).sum(0), reduction)
 
 
 def _unit_views(views: Sequence[Tensor]) -> tuple[list[Tensor], torch.dtype]:
