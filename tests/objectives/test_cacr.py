@@ -81,6 +81,28 @@ def test_gradients(options):
     assert torch.autograd.gradcheck(lambda *z: cacr(z, **options), z)
 
 
+@pytest.mark.parametrize("t_neg", [0.0, 0.9])
+@pytest.mark.parametrize("detached", [False, True])
+def test_unit_rows_as_they_stand_have_the_gradients_of_squared_distances(t_neg, detached):
+    def plain(z: list[torch.Tensor]) -> torch.Tensor:
+        each = (z[0][:, None] - z[1][None]).square().sum(-1)
+        weights = (-t_neg * each).masked_fill(torch.eye(6, dtype=torch.bool), -torch.inf).softmax(1)
+        return -((weights.detach() if detached else weights) * each).sum(1).mean()
+
+    z = [unit(view).requires_grad_() for view in views(2)]
+    found = cacr_repulsion(z, t_neg=t_neg, detach_weights=detached, normalise=False)
+    torch.testing.assert_close(found, cacr_repulsion(z, t_neg=t_neg, detach_weights=detached), **EXACT)
+    for ours, expected in zip(torch.autograd.grad(found, z), torch.autograd.grad(plain(z), z), strict=True):
+        torch.testing.assert_close(ours, expected, **EXACT)
+
+
+def test_rows_that_are_no_unit_rows_do_not_stand_as_they_are():
+    z = [unit(view) for view in views(2)]
+    z[1][3] *= 1.5
+    with pytest.raises(ArgumentInvalid, match=r"view 1 has rows of other lengths than 1 \(first: row 3, 1.5\)"):
+        cacr(z, normalise=False)
+
+
 def test_detached_weights_have_no_gradient():
     z = [view.requires_grad_() for view in views(2)]
     found = torch.autograd.grad(cacr_repulsion(z, detach_weights=True), z)

@@ -91,6 +91,12 @@ def test_pairwise_clip_sums_over_pairs():
     torch.testing.assert_close(pairwise_clip([x, y, z], temperature=0.2), expected, **EXACT)
 
 
+def test_pairwise_clip_takes_rows_as_they_stand_for_dot_products():
+    x, y = modalities(2)
+    expected = info_nce(x, y, temperature=0.2, symmetric=True, similarity="dot")
+    torch.testing.assert_close(pairwise_clip([x, y], temperature=0.2, normalise=False), expected, **EXACT)
+
+
 def test_too_many_candidates_are_refused_with_their_number():
     with pytest.raises(ArgumentInvalid, match="4 rows of 4 modalities make 64 candidates"):
         symile(modalities(4), temperature=0.2, candidates="n_squared", most_candidates=63)

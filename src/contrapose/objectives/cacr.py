@@ -37,6 +37,7 @@ def cacr(
     tau_plus: float = 0.0,
     detach_weights: bool = False,
     symmetric: bool = False,
+    normalise: bool = True,
 ) -> Tensor:
     r"""The sum of `cacr_attraction` and `cacr_repulsion` of V >= 2 views, each (b, d), row i with row i.
 
@@ -45,22 +46,29 @@ def cacr(
     InfoNCE ties the pull to the number of negatives.
 
     Args:
-        views: embeddings of the same rows, not normalised.
+        views: embeddings of the same rows, not normalised unless `normalise=False` says so.
         t_pos, t_neg: at least 0; they multiply the cost, so that 0 weighs alike.
         alpha, beta: weights of attraction and repulsion. They scale the cost, and not the exponent.
         variant: "uniform_pos" or "uniform_neg" leave out one kind of weights, "uniform" both (for one positive: alignment and a linear push).
         tau_plus: 0, or the share of false negatives that the debiased repulsion takes off; in [0, 1).
         detach_weights: no gradient through the weights, as in the official large-scale recipes; the small-scale code keeps it.
         symmetric: repulsion in both directions of each pair of views; the official code anchors in the first view of a pair alone.
+        normalise: False takes unit rows as they stand, as the official code does, whose encoder ends in a normalisation. The loss is the same; the
+            gradient keeps its part along each row, which a normalisation before it takes out.
 
     Returns:
         A scalar, usually negative: at least -4 beta, and at most 4 alpha. About 2 alpha - 2 beta at chance. Never stop early on its sign.
 
-    Raises NonFinite, ShapesDiffer, ArgumentInvalid, DoubleBackward; NoNegatives for fewer than two rows.
+    Raises NonFinite, ShapesDiffer, ArgumentInvalid (also for rows of another length than 1 with `normalise=False`, with which the repulsion has no
+    bound), DoubleBackward; NoNegatives for fewer than two rows.
     """
     check_choice("variant", variant, ("cacr", "uniform_pos", "uniform_neg", "uniform"))
     pull = cacr_attraction(
-        views, t_pos=0.0 if variant in ("uniform_pos", "uniform") else t_pos, alpha=alpha, detach_weights=detach_weights
+        views,
+        t_pos=0.0 if variant in ("uniform_pos", "uniform") else t_pos,
+        alpha=alpha,
+        detach_weights=detach_weights,
+        normalise=normalise,
     )
     push = cacr_repulsion(
         views,
@@ -69,16 +77,22 @@ def cacr(
         tau_plus=tau_plus,
         detach_weights=detach_weights,
         symmetric=symmetric,
+        normalise=normalise,
     )
     return pull + push
 
 
 def cacr_attraction(
-    views: Sequence[Tensor], *, t_pos: float = 1.0, alpha: float = 1.0, detach_weights: bool = False
+    views: Sequence[Tensor],
+    *,
+    t_pos: float = 1.0,
+    alpha: float = 1.0,
+    detach_weights: bool = False,
+    normalise: bool = True,
 ) -> Tensor:
     r"""alpha times the mean over views v and rows i of sum_(u≠v) w_u c(z_v,i, z_u,i), with w = softmax over u of t_pos c. Arguments: `cacr`."""
     check_number("t_pos", t_pos, 0)
-    rows, _ = _unit_views(views)
+    rows, _ = _unit_views(views, normalise)
     pulled = []
     for number, query in enumerate(rows):
         cost = torch.stack([_cost(query, other) for place, other in enumerate(rows) if place != number], dim=1)
@@ -95,6 +109,7 @@ def cacr_repulsion(
     tau_plus: float = 0.0,
     detach_weights: bool = False,
     symmetric: bool = False,
+    normalise: bool = True,
 ) -> Tensor:
     r"""-beta times the mean over pairs of views v < u and rows i of sum_(j≠i) w_ij c(z_v,i, z_u,j), with w = softmax over j of -t_neg c.
 
@@ -105,7 +120,7 @@ def cacr_repulsion(
     check_number("tau_plus", tau_plus, 0, 1)
     if tau_plus == 1:
         raise ArgumentInvalid("tau_plus must be below 1: it is the share of negatives that are false.")
-    rows, products = _unit_views(views)
+    rows, products = _unit_views(views, normalise)
     if len(rows[0]) < 2:
         raise NoNegatives(
             f"{len(rows[0])} row(s): the negatives of a row are the other rows, so at least two are needed."
@@ -113,7 +128,7 @@ def cacr_repulsion(
     pushed = []
     for first, second in combinations(rows, 2):
         for anchors, others in ((first, second), (second, first))[: 2 if symmetric else 1]:
-            push = -beta * _mean_cost_of_negatives(anchors, others, t_neg, detach_weights, products)
+            push = -beta * _mean_cost_of_negatives(anchors, others, t_neg, detach_weights, products, normalise)
             if tau_plus:
                 push = (push - tau_plus * _cost(anchors, others)) / (1 - tau_plus)
             pushed.append(push.mean())
@@ -199,14 +214,30 @@ def cacr_euclidean(
     return reduced((weights * (squared / 2 - torch.stack(pushes))).sum(0), reduction)
 
 
-def _unit_views(views: Sequence[Tensor]) -> tuple[list[Tensor], torch.dtype]:
+def _unit_views(views: Sequence[Tensor], normalise: bool = True) -> tuple[list[Tensor], torch.dtype]:
     if len(views) < 2:
         raise ShapesDiffer(f"at least two views are needed, so that a row has a positive; got {len(views)}.")
     check_rows("view 0", views[0], ("b", "d"))
     for number, view in enumerate(views[1:], 1):
         check_rows(f"view {number}", view, tuple(views[0].shape))
-    rows, products = operands({str(number): view for number, view in enumerate(views)}, "cosine")
+    rows, products = operands(
+        {str(number): view for number, view in enumerate(views)}, "cosine" if normalise else "dot"
+    )
+    if not normalise:
+        for number, view in rows.items():
+            _check_unit(number, view.detach())
     return list(rows.values()), products
+
+
+def _check_unit(number: str, view: Tensor) -> None:
+    length = view.norm(dim=1)
+    off = (length - 1).abs() > 1e-2
+    if bool(off.any()):
+        row = int(off.nonzero()[0])
+        raise ArgumentInvalid(
+            f"view {number} has rows of other lengths than 1 (first: row {row}, {float(length[row]):.3g}), and with normalise=False nothing makes "
+            "them unit rows; leave it out."
+        )
 
 
 def _cost(x: Tensor, y: Tensor) -> Tensor:
@@ -215,13 +246,17 @@ def _cost(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _mean_cost_of_negatives(
-    anchors: Tensor, others: Tensor, t_neg: float, detach_weights: bool, products: torch.dtype
+    anchors: Tensor, others: Tensor, t_neg: float, detach_weights: bool, products: torch.dtype, normalise: bool
 ) -> Tensor:
-    """(b,): sum_(j≠i) w_ij c_ij. With c = 2 - 2 cos the weights are the softmax of 2 t_neg cos, so the mean is one of logits."""
+    """(b,): sum_(j≠i) w_ij c_ij. With c_ij = |a_i|² + |b_j|² - 2 a_i · b_j the weights are the softmax of t (2 a_i · b_j - |b_j|²), so the mean is
+    one of logits. Squares are 1 where the rows were normalised here, and their gradient, along the rows, would be taken out again."""
+    mine, theirs = (z.new_ones(len(z)) if normalise else row_products(z, z) for z in (anchors, others))
     if t_neg == 0:
-        total = (row_products(anchors, others.sum(0)) - row_products(anchors, others)) / (len(others) - 1)
-        return 2 - 2 * total
+        return mine + (theirs.sum() - theirs - 2 * row_products(anchors, others.sum(0) - others)) / (len(others) - 1)
+    x = 2 * t_neg * anchors
+    if not normalise:
+        x, others = torch.cat([x, x.new_full((len(x), 1), -t_neg)], 1), torch.cat([others, theirs[:, None]], 1)
     own = torch.arange(len(anchors), device=anchors.device)[:, None]
     with torch.autocast(anchors.device.type, enabled=False):
-        mean = softmax_mean(2 * t_neg * anchors, others, skip=own, detach_weights=detach_weights, products=products)
-    return 2 - mean / t_neg
+        mean = softmax_mean(x, others, skip=own, detach_weights=detach_weights, products=products)
+    return (2 if normalise else mine) - mean / t_neg

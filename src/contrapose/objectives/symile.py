@@ -107,11 +107,14 @@ def symile_scores(queries: Sequence[Tensor], candidates: Tensor, *, normalise: b
     return reduce(mul, rows.values()) @ known.T
 
 
-def pairwise_clip(embeddings: Sequence[Tensor], *, temperature: float | Tensor) -> Tensor:
+def pairwise_clip(embeddings: Sequence[Tensor], *, temperature: float | Tensor, normalise: bool = True) -> Tensor:
     """The baseline: CLIP's symmetric InfoNCE of each pair of modalities, summed over the pairs (as the official code does, where its docstring
     says averaged). Arguments and errors as for `symile`; its retrieval score is the sum of the cosines with all queries."""
     reps, _ = _modalities(embeddings, normalise=False)
-    return sum(info_nce(x, y, temperature=temperature, symmetric=True) for x, y in combinations(reps, 2))
+    similarity = "cosine" if normalise else "dot"
+    return sum(
+        info_nce(x, y, temperature=temperature, symmetric=True, similarity=similarity) for x, y in combinations(reps, 2)
+    )
 
 
 def _modalities(embeddings: Sequence[Tensor], normalise: bool) -> tuple[list[Tensor], torch.dtype]:
