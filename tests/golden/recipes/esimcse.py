@@ -15,8 +15,23 @@ INPUTS = (
     "rep*_in", "rep*_pos", "dup_len_tokens", "dup_rate",
 )  # fmt: skip
 
+WAITS: dict[str, str] = {}
+LOSS = "`info_nce(first, second, queue=…)`"
+CALLS = {
+    "loss": LOSS,
+    "grad_z": LOSS,
+    "*_empty_queue": "`info_nce(first, second)`",
+    "rep*_out": "`repeat_at(tokens, places)`",
+    "dup_max_*": "`repeat_limit(lengths, rate, rule)`",
+    "trace_losses": f"{LOSS} in training",
+    "trace_W": f"{LOSS} in training",
+    "trace_Wm": "`MomentumCopy(…)`, updated before the step",
+    "trace_queue_len": "`Queue(…)`, filled after the loss",
+    "trace_final_queue": "`Queue(…)`, filled after the loss",
+}
 
-def recompute(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+
+def recompute(given: dict[str, np.ndarray], due: list[str]) -> dict[str, np.ndarray]:
     temperature = float(given["temp"])
     made = {}
     for suffix, queue in (("", torch.tensor(given["queue"])), ("_empty_queue", None)):

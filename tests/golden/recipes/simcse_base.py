@@ -23,8 +23,19 @@ INPUTS = (
     "sts_subset",
 )
 
+WAITS: dict[str, str] = {}
+LOSS = "`info_nce(first, second)`, with negatives and their log-weight where it is supervised"
+CALLS = {
+    "*sup*_loss": LOSS,
+    "*sup*_grad": LOSS,
+    "*sup*_logits": "`logits(first, second, …)` of SimCSE",
+    "pool_*": "`pool(hidden, mask, pooling)`",
+    "sts_cos": "`pair_cosines(first, second)`",
+    "sts_spearman_*": "`sts(cosines, gold, subset)`",
+}
 
-def recompute(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+
+def recompute(given: dict[str, np.ndarray], due: list[str]) -> dict[str, np.ndarray]:
     temperature, weight = float(given["temp"]), float(given["hard_negative_weight"])
     made = {}
     for name, z, log_weight in (("unsup", "unsup_z", 0.0), ("sup", "sup_z", 0.0), ("supw", "sup_z", weight)):
