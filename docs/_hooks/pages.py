@@ -1,4 +1,4 @@
-"""The pages that are made from the code, so that none of them can fall behind it: methods, errors, commands, the API reference.
+"""The pages that are made from the code, so that none of them can fall behind it: methods, golden values, errors, commands, the API reference.
 
 MkDocs calls `on_config` (names the pages in the navigation), `on_files` (adds them) and `on_page_content` (turns formulas into MathML,
 which browsers draw by themselves: no script is loaded from anywhere).
@@ -11,6 +11,7 @@ import re
 
 import command_page
 import error_pages
+import golden_page
 import method_pages
 import reference_pages
 from latex2mathml.converter import convert
@@ -26,7 +27,7 @@ made: Pages = {}
 def on_config(config: MkDocsConfig) -> None:
     """Make every page, and put each section's pages below its entry in the navigation."""
     made.clear()
-    for part in (method_pages, error_pages, command_page, reference_pages):
+    for part in (method_pages, golden_page, error_pages, command_page, reference_pages):
         pages = part.pages()
         made.update(pages)
         index = next(iter(pages))
