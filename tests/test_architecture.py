@@ -60,7 +60,7 @@ def test_import_rules_hold() -> None:
     assert linted.returncode == 0, linted.stdout + linted.stderr
 
 
-@pytest.mark.parametrize("part", ["objectives", "geometry", "negatives"])
+@pytest.mark.parametrize("part", ["objectives", "geometry", "hardness", "negatives"])
 def test_mathematics_needs_torch_alone(graph: grimp.ImportGraph, part: str) -> None:
     needed = {name.partition(".")[0] for name in graph.find_upstream_modules(f"contrapose.{part}", as_package=True)}
     asked_for_when_called = {"faiss"} if part == "negatives" else set()  # by mining alone
