@@ -202,10 +202,11 @@ def test_the_short_last_batch_of_an_epoch_is_passed_over() -> None:
     assert sorted(set(read)) == [1, 7, 12, 17, 22, 27]
 
 
-@pytest.mark.parametrize("rows", [40, 200])
-def test_batches_of_another_size_than_the_first_are_compared_fairly(rows: int) -> None:
-    assert told([even(0)] + [even(n, rows) for n in range(1, 30)]) == []
-    (_, verdict), *_ = told([even(0)] + [one_point(n).repeat(4, 1)[:rows] for n in range(1, 9)])
+@pytest.mark.parametrize(("first", "rows"), [(64, 40), (8, 250)])
+def test_batches_of_another_size_than_the_first_are_compared_fairly(first: int, rows: int) -> None:
+    assert told([even(0, first)] + [even(n, rows) for n in range(1, 30)]) == []
+    points = [torch.ones(D) + 0.01 * even(n, rows) for n in range(1, 9)]
+    (_, verdict), *_ = told([even(0, first), *points])
     assert verdict.startswith("collapsed:")
 
 
@@ -274,6 +275,10 @@ def test_of_k_vectors_a_row_each_is_a_row_and_of_many_rows_the_first_are_read() 
     assert embedding_figures({"crops": crops}) == embedding_figures({"crops": crops.flatten(0, 1)})
     many = numbers(ROWS + 50, 5)
     assert embedding_figures({"text": many}) == embedding_figures({"text": many[:ROWS]})
+
+
+def test_views_of_different_sizes_have_no_alignment() -> None:
+    assert "alignment" not in embedding_figures({"text": numbers(ROWS + 50, 5), "queue": numbers(ROWS + 60, 5)})
 
 
 def test_what_is_remembered_goes_through_json_and_on_as_if_never_stopped() -> None:

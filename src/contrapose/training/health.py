@@ -122,7 +122,6 @@ def counted(counts: list[int], start: list[float], now: Tensor) -> list[int]:
 
 def spread(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The variance of (n, d) rows at length 1 along each principal axis, largest first (most_rank,), and of each dimension (d,)."""
-    rows = rows.double()  # products of float32 would hide axes of little variance behind their rounding
     unit = functional.normalize(rows, dim=1)
     centred = unit - unit.mean(dim=0)
     n, d = rows.shape
