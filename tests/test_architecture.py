@@ -90,7 +90,7 @@ def test_every_folder_of_code_is_a_package() -> None:
         "import contrapose",
         *(
             f"import sys; sys.argv = {['contrapose', *words]}; from contrapose.cli import main; main()"
-            for words in (["--help"], ["train", "--help"], ["methods"])
+            for words in (["--help"], ["train", "--help"], ["methods"], ["reproduce"])
         ),
     ],
 )

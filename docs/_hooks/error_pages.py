@@ -13,6 +13,7 @@ FAMILIES = {
     "CL-MODEL": "Models and weights",
     "CL-TRAIN": "Training",
     "CL-EVAL": "Evaluation",
+    "CL-CLAIM": "Claims",
     "CL-ENV": "The machine and its packages",
 }
 

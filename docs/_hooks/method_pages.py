@@ -12,6 +12,7 @@ from typing import Any
 from pieces import sections, table
 
 from contrapose.catalogue import Listing, find_method, methods
+from contrapose.claims.find import claims
 from contrapose.cli.listing import KINDS_OF_DATA
 from contrapose.training.method import Card, Method
 
@@ -63,6 +64,7 @@ def page(name: str, kind: type[Method]) -> str:
         "Formula": parts.get("Formula", formula),
         "Settings": settings(kind.Settings),
         "Pitfalls": parts.get("Pitfalls"),
+        "Claim": f"[What the paper claims, checked](../claims/{name}.md)." if name in claims() else None,
         "Reference": f"*{card.paper}*. {card.venue}, {card.year}. <{card.url}>",
     }
     head = f"# {card.title}\n\n{parts['']} Name: `{name}`. Gives: {card.produces}."

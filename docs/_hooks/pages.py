@@ -1,4 +1,4 @@
-"""The pages that are made from the code, so that none of them can fall behind it: methods, golden values, errors, commands, the API reference.
+"""The pages that are made from the code, so that none of them can fall behind it: methods, claims, golden values, errors, commands, the API reference.
 
 MkDocs calls `on_config` (names the pages in the navigation), `on_files` (adds them) and `on_page_content` (turns formulas into MathML,
 which browsers draw by themselves: no script is loaded from anywhere).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 
+import claim_pages
 import command_page
 import error_pages
 import golden_page
@@ -27,7 +28,7 @@ made: Pages = {}
 def on_config(config: MkDocsConfig) -> None:
     """Make every page, and put each section's pages below its entry in the navigation."""
     made.clear()
-    for part in (method_pages, golden_page, error_pages, command_page, reference_pages):
+    for part in (method_pages, claim_pages, golden_page, error_pages, command_page, reference_pages):
         pages = part.pages()
         made.update(pages)
         index = next(iter(pages))

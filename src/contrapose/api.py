@@ -16,6 +16,7 @@ from lightning_fabric.loggers import Logger, TensorBoardLogger
 
 import contrapose
 from contrapose import catalogue
+from contrapose.claims.reproduce import reproduce
 from contrapose.data.check import CheckReport
 from contrapose.data.columns import GROUP
 from contrapose.data.readers import read
@@ -48,6 +49,7 @@ __all__ = [
     "methods",
     "open_run",
     "report",
+    "reproduce",
     "resume",
     "train",
 ]

@@ -239,6 +239,59 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
     typer.echo(f"{api.report(run)}")
 
 
+@app.command()
+def reproduce(
+    name: Annotated[
+        str | None, typer.Argument(help="A claim, called as its method is; none lists them.", show_default=False)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=3, help="Seeds of each arm; their spread decides the verdict.")] = 3,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the trials and result.json; runs/claims/NAME when left out.", show_default=False),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the claim's data files; the repository's when left out.", show_default=False),
+    ] = None,
+) -> None:
+    """Check a paper's central claim at small scale, or list the claims.
+
+    Method and baseline get the same encoder, rows, steps, seeds and tuning grid. The grid is chosen on the development split; the
+    test split is scored once, beside the untrained encoder and a classical rule. The interval of the gain over seeds decides:
+    *seen*, *not seen* or *inconclusive*. Ctrl-C saves, and the same command goes on; so does a larger --seeds.
+
+    **Examples**
+
+    `contrapose reproduce`
+
+    `contrapose reproduce esimcse`
+
+    `contrapose reproduce esimcse --seeds 5 --out runs/claims/esimcse --data benchmarks/data/stsb_en`
+    """
+    if name is None:
+        from contrapose.cli.listing import show_claims
+
+        show_claims()
+        return
+    from contrapose.claims.find import find_claim
+
+    find_claim(name)  # a misspelt one is refused before anything heavy is loaded
+    from rich.console import Console
+
+    from contrapose import api
+    from contrapose.training.interrupts import Stopped
+
+    try:
+        result = api.reproduce(name, seeds=seeds, out=out, data=data)
+    except Stopped as stopped:
+        typer.echo(f"The claim was {stopped}. The same command goes on.", err=True)
+        raise typer.Exit(128 + stopped.signal_number) from None
+    except KeyboardInterrupt:  # between two trainings
+        typer.echo("The claim was stopped; what was trained is kept. The same command goes on.", err=True)
+        raise
+    Console().print(result)
+
+
 def pairs_of(options: list[str], option: str) -> dict[str, Any]:
     """["a=b"] to {"a": "b"}. Raises UsageInvalid for one without its `=`."""
     for each in options:

@@ -1,4 +1,4 @@
-"""What `contrapose methods` prints."""
+"""What `contrapose methods` and `contrapose reproduce` print when they list."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from contrapose.catalogue import find_method, methods
+from contrapose.claims.find import claims
 
 KINDS_OF_DATA = {
     "text": "Texts",
@@ -59,3 +60,13 @@ def show_method(name: str) -> None:
         settings.add_row(setting, "" if field.default is None else str(field.default), field.description)
     console.print(columns, settings)
     console.print(f"Gives: {card.produces}. Paper: {card.paper}, {card.venue}, {card.year}. {card.url}", markup=False)
+
+
+def show_claims() -> None:
+    """A line a claim; imports none."""
+    console = Console()
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, says in claims().items():
+        table.add_row(name, says)
+    console.print(table)
+    console.print("\n`contrapose reproduce NAME` checks one.", markup=False)

@@ -6,6 +6,7 @@ The command line prints `contrapose: MESSAGE [CODE]` on one line and exits with 
 """
 
 from contrapose.errors.base import ContraposeError, nearest
+from contrapose.errors.claims import ClaimDataMissing, ClaimFolderTaken, ClaimUnknown
 from contrapose.errors.data import (
     CacheUnwritable,
     ColumnMissing,
@@ -78,6 +79,9 @@ __all__ = [
     "ArgumentInvalid",
     "CacheUnwritable",
     "CheckpointBroken",
+    "ClaimDataMissing",
+    "ClaimFolderTaken",
+    "ClaimUnknown",
     "ColumnMissing",
     "ColumnUnknown",
     "ContraposeError",
