@@ -6,6 +6,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from contrapose.training.progress import PLAIN_SECONDS
 
@@ -26,8 +27,9 @@ class TrialBar:
         self.trained = 0.0  # the weight of what was trained, not read
         self.began, self.spoken, self.steps = time.monotonic(), -PLAIN_SECONDS, 0
         live = shown and (self.console.is_terminal or self.console.is_jupyter)
-        columns = (TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[line]}"))
-        self.progress = Progress(*columns, console=self.console) if live else None
+        line = TextColumn("{task.fields[line]}", table_column=Column(no_wrap=True, min_width=19))
+        name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, ratio=1))  # cut to fit
+        self.progress = Progress(BarColumn(10), line, name, console=self.console, expand=True) if live else None
         self.task = self.progress.add_task("", total=weight, line="") if self.progress else None
 
     def __enter__(self) -> TrialBar:
