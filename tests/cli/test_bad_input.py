@@ -57,6 +57,10 @@ COMMANDS = {
     "an unknown encoder setting": (["--set", "encoder.layer=2"], ["'layer'", "did you mean 'layers'"]),
     "too many layers": (["--set", "encoder.layers=9"], ["layers=9", "has 2"]),
     "an unknown protocol": (["--on", "retreival={folder}/pairs.csv"], ["'retreival'", "did you mean 'retrieval'"]),
+    "--on twice with other data": (
+        ["--on", "retrieval={folder}/pairs.csv", "--on", "retrieval={folder}/other.csv"],
+        ["--on retrieval", "other.csv", "each protocol once", "contrapose evaluate RUN"],
+    ),
     "--on without its data": (["--on", "retrieval"], ["--on retrieval", "NAME=VALUE"]),
     "evaluation data that are not there": (["--on", "retrieval={folder}/tost.csv"], ["tost.csv", "CL-DATA-001"]),
     "an unknown option": (["--epoch", "3"], ["--epoch", "--help"]),
@@ -74,6 +78,50 @@ def test_a_bad_command(
     out = tmp_path / "run"
     refused(contrapose(*quick, *(word.format(folder=tmp_path) for word in words), "--out", out), *named)
     assert not out.exists()
+
+
+LABELLED = {
+    "no labels": ("text\na cat\na dog\n", ["labelled.csv", "'label'", "--map label="]),
+    "an empty label": ("text,label\na cat,x\na dog,\n", ["labelled.csv", "line 3", "'label'", "empty"]),
+    "one class": ("text,label\n" + "".join(f"cat {n},x\n" for n in range(12)), ["labelled.csv", "'x'", "CL-EVAL-008"]),
+    "a label in the test alone": (
+        "text,label,split\na,x,train\nb,y,train\nc,x,train\nd,y,train\ne,x,test\nf,z,test\n",
+        ["labelled.csv, line 7", "'z'", "no training row"],
+    ),
+    "another word in split": (
+        "text,label,split\na,x,train\nb,y,dev\n",
+        ["labelled.csv, line 3", "'dev'", "'train' or 'test'"],
+    ),
+    "one training row of a label": (
+        "text,label,split\na,x,train\nb,y,train\nc,x,train\nd,x,test\ne,x,test\n",
+        ["labelled.csv, line 3", "'y'", "1 training row"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "named"), LABELLED.values(), ids=LABELLED)
+def test_bad_labelled_texts(
+    contrapose: Command, tmp_path: Path, quick: list[str], content: str, named: list[str]
+) -> None:
+    (tmp_path / "labelled.csv").write_text(content, encoding="utf-8")
+    out = tmp_path / "run"
+    refused(contrapose(*quick, "--on", f"probe={tmp_path / 'labelled.csv'}", "--out", out), *named)
+    assert not out.exists()
+
+
+RATED = {
+    "scores that are all equal": (["a,b,3", "c,d,3", "e,f,3"], ["rated.csv", "all 3 scores are 3"]),
+    "a score that is no number": (["a,b,3", "c,d,high"], ["rated.csv", "line 3", "'score'", "'high'"]),
+    "no score at all": (["a,b,", "c,d,"], ["rated.csv", "no pair has a score"]),
+}
+
+
+@pytest.mark.parametrize(("rows", "named"), RATED.values(), ids=RATED)
+def test_bad_rated_pairs(contrapose: Command, tmp_path: Path, trained: Path, rows: list[str], named: list[str]) -> None:
+    (tmp_path / "rated.csv").write_text("\n".join(["sentence1,sentence2,score", *rows]), encoding="utf-8")
+    before = (trained / "results.json").read_bytes()
+    refused(contrapose("evaluate", trained, "--on", f"sts={tmp_path / 'rated.csv'}"), *named)
+    assert (trained / "results.json").read_bytes() == before
 
 
 def test_an_unknown_method(contrapose: Command, pairs: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import contrapose as package
+from contrapose.text.evaluation import PROTOCOLS
 from tests.cli.conftest import Done, some_pairs, write_csv
 
 Command = Callable[..., Done]
@@ -80,6 +81,32 @@ def test_evaluate_adds_a_result(contrapose: Command, quick: list[str], tmp_path:
     assert "other.csv" in (tmp_path / "run/report.html").read_text()
 
 
+def test_every_protocol_in_one_run(contrapose: Command, quick: list[str], tmp_path: Path) -> None:
+    """Columns of a protocol may have other names, also where the method knows nothing of them."""
+    rows = [{"topic": "cat" if row % 2 else "tree", "body": pair["anchor"]} for row, pair in enumerate(some_pairs(40))]
+    rated = [
+        {"sentence1": pair["anchor"], "sentence2": pair["positive"], "score": str(row % 5), "subset": "ab"[row % 2]}
+        for row, pair in enumerate(some_pairs(20, seed=4))
+    ]
+    labelled, pairs = write_csv(tmp_path / "labelled.csv", rows), write_csv(tmp_path / "rated.csv", rated)
+    on = [f"probe={labelled}", f"knn={labelled}", f"sts={pairs}"]
+    words = [word for each in on for word in ("--on", each)] + ["--map", "label=topic", "--map", "text=body"]
+    assert contrapose(*quick, *words, "--out", tmp_path / "run").code == 0
+    found = {entry["protocol"]: entry["result"] for entry in json.loads((tmp_path / "run/results.json").read_text())}
+    controls = ["untrained", "TF-IDF, words", "TF-IDF, characters"]
+    assert {name: list(each["systems"]) for name, each in found.items()} == {
+        "probe": [*controls, "majority class", "trained"],
+        "knn": [*controls, "majority class", "trained"],
+        "sts": [*controls, "trained"],
+    }
+    assert "spearman wmean" in found["sts"]["systems"]["trained"]
+    again = contrapose("evaluate", tmp_path / "run", "--on", f"knn={labelled}")
+    assert again.code == 0, again.errors
+    report = (tmp_path / "run/report.html").read_text()
+    for heading in ("probe on", "knn on", "sts on", "majority class"):
+        assert heading in report
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "npy"])
 def test_embed_writes_the_vectors_of_the_model(contrapose: Command, trained: Path, tmp_path: Path, suffix: str) -> None:
     rows = [{"id": str(number), "body": pair["anchor"]} for number, pair in enumerate(some_pairs(9, seed=5))]
@@ -122,3 +149,10 @@ def test_help_teaches(contrapose: Command, command: str) -> None:
     assert done.code == 0
     assert "contrapose" in done.out
     assert done.errors == []
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_names_every_protocol(contrapose: Command, command: str) -> None:
+    shown = contrapose(command, "--help").out
+    for name in PROTOCOLS:
+        assert f"{name}=" in shown

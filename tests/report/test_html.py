@@ -87,6 +87,14 @@ def entry(untrained: float = 0.08, control: float = 0.26, trained: float = 0.71)
     }
 
 
+def figures_of(protocol: str, data: str, systems: dict[str, dict[str, float]]) -> dict:
+    """An entry of a protocol that has a table alone."""
+    scores = {name: {metric: score(value) for metric, value in own.items()} for name, own in systems.items()}
+    described = f"How {protocol} was measured."
+    record = {"protocol": protocol, "data": data, "rows": 100, "description": described, "systems": scores}
+    return {"protocol": protocol, "data": data, "result": record}
+
+
 def logged(
     step: int, loss: float, stage: str = "train", watched: float = 0.05, term: str = "info_nce", **verdicts: str
 ) -> dict:
@@ -302,6 +310,29 @@ def test_system_without_a_metric_has_a_dash(tmp_path: Path) -> None:
     result = entry()
     result["result"]["systems"]["trained"]["mrr"] = score(0.8)
     assert "mrr – – 0.800[0.760, 0.840]" in write(tmp_path / "run", results=[result]).text
+
+
+def test_every_protocol_has_its_table_its_chart_and_its_words(tmp_path: Path) -> None:
+    accuracies = {"untrained": 0.6, "TF-IDF, words": 0.7, "majority class": 0.5, "trained": 0.8}
+    probe = figures_of("probe", "labelled.csv", {name: {"accuracy": value} for name, value in accuracies.items()})
+    sts = figures_of(
+        "sts", "rated.csv", {name: {"spearman": 0.6, "length gap": -0.07} for name in ("untrained", "trained")}
+    )
+    page = write(tmp_path / "run", results=[probe, entry(), sts])
+    for told in (
+        "in accuracy. The best control (TF-IDF, words) scores 0.70: the trained encoder is ahead of it.",
+        "Before and after: probe on labelled.csv",
+        "accuracy 0.600[0.560, 0.640] 0.700[0.660, 0.740] 0.500[0.460, 0.540] 0.800[0.760, 0.840]",
+        "How probe was measured.",
+        "Before and after: sts on rated.csv",
+        "length gap -0.070[-0.110, -0.030] -0.070[-0.110, -0.030]",
+        "How sts was measured.",
+    ):
+        assert told in page.text
+    assert page.text.count("on a map") == page.text.count("Nearest neighbours") == 1  # of the retrieval alone
+    assert {"comparison-0", "comparison-1", "comparison-2"} <= page.figures.keys()
+    (gap,) = [trace["x"][1] for trace in page.figures["comparison-2"]["data"] if trace.get("name") == "trained"]
+    assert gap == -0.07
 
 
 def test_chart_has_the_intervals(page: Page) -> None:

@@ -25,7 +25,9 @@ On = Annotated[
     typer.Option(
         "--on",
         metavar="PROTOCOL=DATA",
-        help="Evaluate before and after: retrieval=pairs.csv or a BEIR folder. Repeatable.",
+        help="Evaluate before and after, beside the controls. retrieval=pairs.csv (columns anchor, positive) or a BEIR folder; "
+        "sts=rated.csv (sentence1, sentence2, score); probe=labelled.csv, a linear classifier, or knn=labelled.csv (text, label, "
+        "and split, train or test; without split a quarter is drawn for testing). Repeatable, each protocol once.",
     ),
 ]
 Map = Annotated[
@@ -146,6 +148,8 @@ def evaluate(
     **Example**
 
     `contrapose evaluate runs/faq --on retrieval=new_pairs.csv`
+
+    `contrapose evaluate runs/faq --on probe=labelled.csv --on knn=labelled.csv --map label=topic`
     """
     from contrapose import api
 
@@ -293,8 +297,19 @@ def reproduce(
 
 
 def pairs_of(options: list[str], option: str) -> dict[str, Any]:
-    """["a=b"] to {"a": "b"}. Raises UsageInvalid for one without its `=`."""
+    """["a=b"] to {"a": "b"}; of a setting given twice the last value holds.
+
+    Raises UsageInvalid for one without its `=`, and for a protocol that is given two data.
+    """
+    pairs: dict[str, Any] = {}
     for each in options:
         if "=" not in each.strip("="):
             raise UsageInvalid(f"{option} {each} has no value; write {option} NAME=VALUE.")
-    return dict(each.split("=", 1) for each in options)
+        name, value = each.split("=", 1)
+        if option == "--on" and pairs.get(name, value) != value:
+            raise UsageInvalid(
+                f"--on {name} is given as {pairs[name]} and as {value}; give each protocol once, and score the other data "
+                f"afterwards: contrapose evaluate RUN --on {each}."
+            )
+        pairs[name] = value
+    return pairs

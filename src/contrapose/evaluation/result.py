@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's mean over n rows and its 95 % interval."""
+    """A metric over n rows (a mean, or a figure of all of them such as a correlation) and its 95 % interval."""
 
     name: str
     value: float
@@ -101,7 +101,7 @@ class Result:
         return [heading, *rows]
 
     def to_text(self) -> str:
-        """The table in plain text, columns aligned: `0.684 [0.641, 0.726]` is a mean and its 95 % interval."""
+        """The table in plain text, columns aligned: `0.684 [0.641, 0.726]` is a score and its 95 % interval."""
         cells = self.cells()
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         lines = [
@@ -116,7 +116,7 @@ class Result:
         from rich.text import Text  # names of data and systems are the user's: never read as markup
 
         (_, *metrics), *systems = self.cells()
-        table = Table(title=Text(self.title), caption="mean [95 % interval]", box=SIMPLE_HEAD, leading=1)
+        table = Table(title=Text(self.title), caption="score [95 % interval]", box=SIMPLE_HEAD, leading=1)
         table.add_column("", no_wrap=True)
         for name, *_ in systems:
             table.add_column(Text(name))

@@ -32,8 +32,8 @@ def tfidf_vectors(fitted: Sequence[str], sides: Sequence[Sequence[str]], unit: U
     """Sparse unit vectors (n, terms) of each side's texts, by sublinear TF-IDF whose weights come from the `fitted` texts.
 
     unit: "word" (every run of letters and digits), or "character" (2 to 4 in a row within words). A term that no fitted text has counts
-    as the rarest there can be. Left out, as scikit-learn does, it would make texts similar that differ in just these words: fitted on
-    2,999 training pairs, words would reach 0.553 Spearman on the STS test pairs of the benchmark in place of 0.623.
+    as the rarest there can be. Left out, as scikit-learn does, it would make texts similar that differ in just these words, and the
+    control of a small training set would be weak.
     """
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
