@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -530,6 +532,53 @@ def test_memory_stays_small_with_a_label_for_every_two_rows(monkeypatch):
     with LargestTensor(x) as largest:
         geometry.tolerance(x, labels)
     assert largest.bytes <= 8 * 6000
+
+
+GROWTH = """
+import resource
+from pathlib import Path
+
+import torch
+
+from contrapose import geometry
+
+
+def peak_mib():
+    try:
+        status = Path("/proc/self/status").read_text()  # for getrusage a child begins with its parent's peak
+        return int(status.split("VmHWM:")[1].split()[0]) / 2**10
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS: bytes
+
+
+torch.set_num_threads(1)
+x = torch.randn(130_000, 384, generator=torch.Generator().manual_seed(0))
+labels = torch.arange(len(x)) // 3
+geometry.effective_rank(x[:4096])  # what libraries set aside at first use
+for name, figure in {
+    "alignment": lambda: geometry.alignment(x, x),
+    "tolerance": lambda: geometry.tolerance(x, labels),
+    "effective_rank": lambda: geometry.effective_rank(x),
+    "partition_isotropy": lambda: geometry.partition_isotropy(x),
+    "spread": lambda: geometry.spread(x),
+    "uniformity of drawn pairs": lambda: geometry.uniformity(x, pairs=500_000),
+    "uniformity": lambda: geometry.uniformity(x[:8000]),
+    "hubness": lambda: geometry.hubness(x[:8000]),
+}.items():
+    geometry.TILE = 512 if name in ("uniformity", "hubness") else 2048
+    before = peak_mib()
+    figure()
+    print(round(peak_mib() - before), name, sep="\\t")
+"""
+
+
+def test_the_process_grows_by_little_of_what_the_rows_take():
+    """190 MiB of rows. Small results that are kept between large temporary ones would split the heap, chunk by chunk."""
+    run = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    grown = {name: int(mib) for mib, name in (line.split("\t") for line in run.stdout.splitlines())}
+    assert len(grown) == 8
+    assert max(grown.values()) < 60, grown
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------

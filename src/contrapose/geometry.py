@@ -3,7 +3,7 @@
 Rows are (n, d) of any float dtype, on any device. Each function normalises them itself (lengths say nothing) and builds
 no graph; half precision counts as float32. Sums over rows are float64; where all pairs are looked at (uniformity,
 hubness) products are float32, or float64 for rows that are, by `torch.get_float32_matmul_precision()`. Memory beside the
-rows: a tile of TILE x max(TILE, d) numbers, a d x d matrix where a covariance is needed, a few integers or flags a row.
+rows: a tile of TILE x max(TILE, d) numbers, a d x d matrix where a covariance is needed, a few numbers a row.
 
 A zero row has no direction. It counts as the point 0, with cosine 0 to everything; tolerance, isotropy and hubness,
 which are about the directions of single rows, refuse it.
@@ -64,18 +64,18 @@ def uniformity(
     if pairs is not None and pairs < n * (n - 1) // 2:
         return _drawn_pairs(x, t, pairs, generator) - math.log(pairs)
 
-    sums = []
+    log_sums = []
     for top in range(0, n, TILE):
         rows = _unit(x[top : top + TILE])
-        tiles = []
+        tiles = rows.new_full((-(-n // TILE),), -math.inf)
         for left in range(top, n, TILE):
             columns = _unit(x[left : left + TILE])
             exponent = _squared_distances(rows, columns).mul_(-t)
             if left == top:  # each pair once, and no row with itself
                 exponent.masked_fill_(torch.ones_like(exponent, dtype=torch.bool).tril_(), -math.inf)
-            tiles.append(exponent.view(-1).logsumexp(dim=0))
-        sums.append(torch.stack(tiles).double().logsumexp(dim=0))
-    return float(torch.stack(sums).logsumexp(dim=0)) - math.log(n * (n - 1) / 2)
+            tiles[left // TILE] = exponent.view(-1).logsumexp(dim=0)
+        log_sums.append(float(tiles.double().logsumexp(dim=0)))
+    return _log_total(log_sums) - math.log(n * (n - 1) / 2)
 
 
 @torch.no_grad()
@@ -304,8 +304,10 @@ def _checked(x: Tensor, name: str = "x", *, directions: bool = False, least: int
         wanted = "at least two rows" if least == 2 else "at least one row"
         raise ArgumentInvalid(f"{name} must be (n, d) with {wanted} and one dimension; got shape {tuple(x.shape)}.")
     x = x.cpu() if x.device.type == "mps" else x
-    faults = [(~rows.isfinite().all(dim=1), ~rows.any(dim=1)) for rows in x.split(TILE)]
-    broken, zero = (torch.cat(fault) for fault in zip(*faults, strict=True))
+    largest = x.new_empty(len(x))  # of each row's magnitudes; NaN and infinity come through
+    for rows, part in zip(x.split(TILE), largest.split(TILE), strict=True):
+        torch.amax(rows.abs(), dim=1, out=part)
+    broken, zero = ~largest.isfinite(), largest == 0
     if bool(broken.any()):
         row = int(broken.nonzero()[0])
         found = "NaN" if bool(x[row].isnan().any()) else "infinity"
@@ -325,12 +327,16 @@ def _precision(x: Tensor) -> torch.dtype:
 
 
 def _unit(rows: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Rows of length 1, and zero rows as they are."""
-    rows = rows.to(dtype or _precision(rows))
-    largest = rows.abs().amax(dim=1, keepdim=True)
-    rows = rows / largest.masked_fill_(largest == 0, 1)  # first, lest squares overflow or vanish
+    """Rows of length 1, and zero rows as they are; new memory."""
+    precision = dtype or _precision(rows)
+    if precision == torch.float64 != rows.dtype:  # no square overflows or vanishes
+        rows = rows.to(precision)
+    else:
+        rows = rows.to(precision)
+        largest = rows.abs().amax(dim=1, keepdim=True)
+        rows = rows / largest.masked_fill_(largest == 0, 1)
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / length.masked_fill_(length == 0, 1)
+    return rows.div_(length.masked_fill_(length == 0, 1))
 
 
 def _chunks(x: Tensor) -> Iterator[Tensor]:
@@ -352,18 +358,23 @@ def _squared_distances(rows: Tensor, columns: Tensor) -> Tensor:
     return _products(rows, columns).mul_(-2).add_(a[:, None]).add_(b).clamp_min_(0)
 
 
+def _log_total(log_sums: list[float]) -> float:
+    """log of the sum of what the numbers are logs of. Numbers, for small tensors kept between large ones split the heap."""
+    return float(torch.tensor(log_sums, dtype=torch.float64).logsumexp(dim=0))
+
+
 def _drawn_pairs(x: Tensor, t: float, pairs: int, generator: torch.Generator | None) -> float:
     """log of the sum of exp(-t |x_i - x_j|²) over pairs i ≠ j drawn with replacement."""
     generator = generator or torch.Generator().manual_seed(0)
     n, device = len(x), generator.device
-    sums = []
+    log_sums = []
     for start in range(0, pairs, TILE):
         size = (min(TILE, pairs - start),)
         first = torch.randint(n, size, generator=generator, device=device)
         second = (first + torch.randint(1, n, size, generator=generator, device=device)) % n
         apart = _unit(x[first.to(x.device)], torch.float64) - _unit(x[second.to(x.device)], torch.float64)
-        sums.append((-t * apart.square().sum(dim=1)).logsumexp(dim=0))
-    return float(torch.stack(sums).logsumexp(dim=0))
+        log_sums.append(float((-t * apart.square().sum(dim=1)).logsumexp(dim=0)))
+    return _log_total(log_sums)
 
 
 def _within(x: Tensor, labels: LongTensor, name: str) -> tuple[float, int]:
