@@ -259,6 +259,18 @@ def test_a_second_derivative_is_refused(function):
         torch.autograd.grad(function(x).sum(), x, create_graph=True)
 
 
+def test_gradients_of_many_losses_at_once_are_those_of_one_after_the_other():
+    """Per-sample gradients, as rules on gradients take them: torch maps the backward pass over the rows."""
+    a, p = normal(9, 4).requires_grad_(), normal(9, 4, seed=1).requires_grad_()
+    losses = info_nce(a, p, temperature=0.1, symmetric=True, reduction="none")
+    each = torch.eye(9, dtype=torch.float64)
+    together = torch.autograd.grad(losses, [a, p], each, is_grads_batched=True, retain_graph=True)
+    for row in range(9):
+        alone = torch.autograd.grad(losses, [a, p], each[row], retain_graph=True)
+        for ours, plain in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours[row], plain, rtol=1e-12, atol=1e-12)
+
+
 # -- sums of other functions --------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from contrapose.errors import DoubleBackward
 from contrapose.objectives._tiles.pairs import PairWeight, Tile
@@ -24,11 +25,11 @@ class Gradient:
     def add(self, tile: Tile, each: Tensor, weight: PairWeight | None) -> None:
         """`each` (r, c): dL/dS of a tile; of both (i, j) and (j, i) where y is None, so that a tile on the diagonal counts once."""
         x, y = self.operands
-        _add_product(self.x[tile.rows], each, (x if y is None else y)[tile.columns])
+        self.x = _added(self.x, tile.rows, each, (x if y is None else y)[tile.columns])
         if y is not None:
-            _add_product(self.y[tile.columns], each.T, x[tile.rows])
+            self.y = _added(self.y, tile.columns, each.T, x[tile.rows])
         elif not tile.on_diagonal:
-            _add_product(self.x[tile.columns], each.T, x[tile.rows])
+            self.x = _added(self.x, tile.columns, each.T, x[tile.rows])
         if weight is not None and any(tensor.requires_grad for tensor in weight.tensors):
             self.add_weights(tile, each if y is not None or not tile.on_diagonal else each / 2, weight)
 
@@ -45,12 +46,18 @@ class Gradient:
                 self.tensors[number] += gradient
 
 
-def _add_product(into: Tensor, left: Tensor, right: Tensor) -> None:
-    """into += left @ right, the sum over tiles in the dtype of `into`."""
+def _added(into: Tensor, rows: slice, left: Tensor, right: Tensor) -> Tensor:
+    """`into` with left @ right added to some of its rows, in the dtype of `into`.
+
+    In place, but where torch maps the backward pass over many losses (is_grads_batched): what is added to is no batch then.
+    """
+    if torch._C._functorch.is_legacy_batchedtensor(left):
+        return into + functional.pad(left @ right, (0, 0, rows.start, len(into) - rows.stop))
     if left.dtype == into.dtype:
-        into.addmm_(left, right)
+        into[rows].addmm_(left, right)
     else:
-        into += left @ right
+        into[rows] += left @ right
+    return into
 
 
 def refuse_second_derivative() -> None:

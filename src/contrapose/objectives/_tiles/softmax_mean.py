@@ -63,7 +63,7 @@ class _SoftmaxMean(torch.autograd.Function):
             left, right = x.to(products), y.to(products)
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype)
-                each = (logits - partition[tile.rows, None]).exp_().mul_(up[tile.rows, None])
+                each = (logits - partition[tile.rows, None]).exp_() * up[tile.rows, None]
                 if not ctx.detach_weights:
                     each.mul_(logits.sub_(mean[tile.rows, None]).add_(1))
                 pairs.leave_out(tile, each, 0)

@@ -48,7 +48,7 @@ class _SoftplusSum(torch.autograd.Function):
             left, right = x.to(products), y.to(products)
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype).add_(offset[tile.rows, None])
-                each = logits.sigmoid_().mul_(up[tile.rows, None])
+                each = logits.sigmoid_() * up[tile.rows, None]
                 if pairs.weight is not None:
                     each.masked_fill_(~pairs.weight(*tile), 0)
                 offset_gradient[tile.rows] += each.sum(1)
