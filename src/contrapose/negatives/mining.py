@@ -36,7 +36,8 @@ def mine_negatives(
         margin: keep those at least so far below the query's nearest positive: cos <= cos_positive - margin.
         share_of_positive: keep those of at most this share of the nearest positive's cosine (de Souza Pereira Moreira et al., 2024,
             "NV-Retriever", where 0.95 was best): cos <= share * cos_positive.
-        group, candidate_group: (n,) and (m,) integers; a candidate of the query's group is left out. Below 0: no group.
+        group: (n,) integers; a candidate of the query's group is left out. Below 0: no group.
+        candidate_group: (m,) integers, needed with group.
 
     Raises PackageMissing without faiss, ShapesDiffer, NonFinite, ArgumentInvalid.
     """

@@ -53,8 +53,12 @@ def info_nce_across(
     n rows of all processes, where gathering both sides and adding up both gradients takes twice that.
 
     Args:
-        anchors, positives: (b_r, d), this process's rows; b_r may differ between processes, and may be 0.
-        temperature, group, symmetric, similarity: as for `info_nce`; group numbers are compared across processes.
+        anchors: (b_r, d), this process's rows; b_r may differ between processes, and may be 0.
+        positives: (b_r, d), row i with row i of the anchors.
+        temperature: as for `info_nce`.
+        group: (b_r,) integers, compared across processes.
+        symmetric: as for `info_nce`.
+        similarity: as for `info_nce`.
 
     Returns:
         The mean over all rows, the same on every process. Its gradient is made for averaging over processes, as DistributedDataParallel

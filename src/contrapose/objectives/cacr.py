@@ -47,8 +47,10 @@ def cacr(
 
     Args:
         views: embeddings of the same rows, not normalised unless `normalise=False` says so.
-        t_pos, t_neg: at least 0; they multiply the cost, so that 0 weighs alike.
-        alpha, beta: weights of attraction and repulsion. They scale the cost, and not the exponent.
+        t_pos: at least 0; it multiplies the cost of positives, so that 0 weighs alike.
+        t_neg: the same for negatives.
+        alpha: weight of the attraction. It scales the cost, and not the exponent.
+        beta: weight of the repulsion, in the same way.
         variant: "uniform_pos" or "uniform_neg" leave out one kind of weights, "uniform" both (for one positive: alignment and a linear push).
         tau_plus: 0, or the share of false negatives that the debiased repulsion takes off; in [0, 1).
         detach_weights: no gradient through the weights, as in the official large-scale recipes; the small-scale code keeps it.

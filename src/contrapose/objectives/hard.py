@@ -46,7 +46,8 @@ def hard_contrastive(
             alpha: the upper quantile). The choice itself has no gradient.
         positive_kept: False follows the released code, in which the positive competes for one of the `hardest` places and has none in the
             denominator where it is less similar than all of them; the loss of such an anchor may be negative.
-        similarity, reduction: as for `info_nce`.
+        similarity: as for `info_nce`.
+        reduction: as for `info_nce`.
 
     Returns:
         At least 0 (with `positive_kept`); log(1 + hardest) at chance. Equals `info_nce` where all negatives are kept.
@@ -80,12 +81,15 @@ def simple_contrastive(
         l_i = -s_ii + w sum_(k≠i) s_ik
 
     Args:
-        anchors, positives, index: as for `hard_contrastive`.
+        anchors: as for `hard_contrastive`.
+        positives: as for `hard_contrastive`.
+        index: as for `hard_contrastive`.
         weight: w; None: 1 over the number of summed similarities, so that their mean is pushed.
         hardest: keep so many of the most similar negatives (or such a share of them): the "hard simple" loss; None: all.
         positive_in_sum: the released code's sum runs over all columns, the positive too (and with `hardest`, over the most similar columns
             whichever they are).
-        similarity, reduction: as for `info_nce`.
+        similarity: as for `info_nce`.
+        reduction: as for `info_nce`.
 
     Returns:
         0 at chance with the default weight. From -2 to 2 with cosines. Without `hardest` it costs n d: the sum of similarities is

@@ -41,7 +41,8 @@ def nt_xent(
     In `info_nce` an anchor meets only the other side; the two are different losses, though both are called InfoNCE.
 
     Args:
-        first, second: (b, d), two views of the same rows.
+        first: (b, d), one view of each row.
+        second: (b, d), another view of the same rows.
         temperature: a positive number, or a tensor holding one, which then receives a gradient.
         group: (b,) integers; views of rows of one group are never each other's negatives. Below 0: no group.
         similarity: "cosine" (SimCLR) or "dot".

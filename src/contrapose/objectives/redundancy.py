@@ -26,7 +26,8 @@ def barlow_twins(
         sum_i (1 - C_ii)² + w sum_(i≠j) C_ij²,     C = first' second / b
 
     Args:
-        first, second: (b, d), two views of the same rows.
+        first: (b, d), one view of each row.
+        second: (b, d), another view of the same rows.
         off_diagonal: w. The paper's lambda, 5e-3.
         standardise: bring each dimension to mean 0 and variance 1 over the batch (biased variance plus `epsilon`, as the official code's
             BatchNorm does). False where the projector ends in a BatchNorm of its own (BarLIP).
@@ -63,8 +64,9 @@ def vicreg(
         v(z) = mean_j max(0, 1 - sqrt(Var_j + epsilon)),     c(z) = sum_(i≠j) Cov_ij² / d
 
     Args:
-        first, second: (b, d), two views of the same rows, not normalised. The weights and epsilon are the paper's; the halving of v is the
-            official code's, where the paper's equation 6 adds the two.
+        first: (b, d), one view of each row, not normalised.
+        second: (b, d), another view of the same rows. The weights and epsilon are the paper's; the halving of v is the official code's,
+            where the paper's equation 6 adds the two.
 
     Returns:
         At least 0; 0 only for equal views whose dimensions are uncorrelated with deviation of 1 or more. At a collapse to one point the

@@ -41,7 +41,8 @@ def sigmoid(
     No normalisation over the batch: a pair counts whatever the other pairs are. Both directions are in it at once.
 
     Args:
-        anchors, positives: (b, d); row i belongs to row i.
+        anchors: (b, d).
+        positives: (b, d); row i belongs to row i of the anchors.
         temperature: a positive number, or a tensor holding one. SigLIP learns it from 1/10 on (its t' is log 10).
         bias: a number or a tensor holding one, added to every logit; SigLIP learns it from -10 on, since nearly all pairs are negatives.
         group: (b,) integers; rows of one group are not each other's negatives. Below 0: no group.

@@ -52,7 +52,7 @@ def symile(
         candidates: "n": for every anchor each other modality is permuted over the batch, and row j's candidate is the product of the
             permuted rows j; the anchor's own place holds its positive: b candidates. "n_squared": every combination of rows, b^(M-1) candidates;
             better for small data.
-        permutations: for "n", [anchor][other modality in increasing order], each (b,), instead of drawn ones.
+        permutations: for "n", one for each anchor and each other modality in increasing order, (b,), instead of drawn ones.
         generator: what draws them otherwise; on the CPU.
         most_candidates: more, for "n_squared", are refused.
         normalise: make unit rows first (the official code leaves that to its caller).
