@@ -78,6 +78,11 @@ def test_rows_that_became_one_up_to_noise_are_a_collapse_though_their_rank_is_as
     assert "mean cosine 1.000" in verdict
 
 
+def test_rows_that_were_equal_up_to_rounding_from_the_start_are_a_collapse() -> None:
+    ((number, verdict),) = told(torch.ones(D) + 1e-7 * even(n) for n in range(8))
+    assert (number, verdict.split(":")[0]) == (TREND, "collapsed")
+
+
 @pytest.mark.parametrize("odd", [1, 2])
 def test_odd_batches_make_no_verdict(odd: int) -> None:
     assert told([one_point(n) if n % 4 >= 4 - odd else even(n) for n in range(40)]) == []
@@ -202,11 +207,11 @@ def test_the_short_last_batch_of_an_epoch_is_passed_over() -> None:
     assert sorted(set(read)) == [1, 7, 12, 17, 22, 27]
 
 
-@pytest.mark.parametrize(("first", "rows"), [(64, 40), (8, 250)])
-def test_batches_of_another_size_than_the_first_are_compared_fairly(first: int, rows: int) -> None:
-    assert told([even(0, first)] + [even(n, rows) for n in range(1, 30)]) == []
-    points = [torch.ones(D) + 0.01 * even(n, rows) for n in range(1, 9)]
-    (_, verdict), *_ = told([even(0, first), *points])
+@pytest.mark.parametrize(("first", "rows", "dim"), [(64, 40, D), (4, 250, 1024)])
+def test_batches_of_another_size_than_the_first_are_compared_fairly(first: int, rows: int, dim: int) -> None:
+    assert told([even(0, first, dim)] + [even(n, rows, dim) for n in range(1, 20)]) == []
+    points = [torch.ones(dim) + 0.01 * even(n, rows, dim) for n in range(1, 9)]
+    (_, verdict), *_ = told([even(0, first, dim), *points])
     assert verdict.startswith("collapsed:")
 
 
@@ -263,6 +268,10 @@ def test_figures_of_a_known_batch() -> None:
     assert found["effective_rank"] == pytest.approx(3, rel=1e-5)
     assert found["most_rank"] == 4
     assert found["uniformity"] == pytest.approx(math.log((4 + 24 * math.exp(-4)) / 28), rel=1e-5)
+
+
+def test_rows_about_their_mean_span_one_direction_fewer_than_they_are() -> None:
+    assert embedding_figures({"text": numbers(4, 5)})["most_rank"] == 3
 
 
 def test_views_without_vectors_have_no_figures() -> None:
