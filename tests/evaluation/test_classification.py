@@ -38,13 +38,13 @@ def test_intervals_are_those_of_drawn_rows():
     draw = np.random.default_rng(0)
     truth = draw.choice(list("aab"), 150)
     predicted = np.where(draw.uniform(size=150) < 0.7, truth, draw.choice(list("ab"), 150))
-    rows = np.random.default_rng(1).integers(150, size=(2000, 150))
+    rows = np.random.default_rng(1).integers(150, size=(600, 150))
     expected = {
         "accuracy": [accuracy_score(truth[each], predicted[each]) for each in rows],
         "macro-F1": [f1_score(truth[each], predicted[each], average="macro") for each in rows],
     }
     for name, score in classification(predicted, truth).items():
-        assert (score.low, score.high) == pytest.approx(np.quantile(expected[name], [0.025, 0.975]), abs=0.012), name
+        assert (score.low, score.high) == pytest.approx(np.quantile(expected[name], [0.025, 0.975]), abs=0.02), name
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_seed_another():

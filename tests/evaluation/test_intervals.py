@@ -94,22 +94,33 @@ def test_a_difference_needs_the_same_rows():
 
 def test_figures_of_means_have_the_interval_of_a_mean():
     values = drawn(300)
-    both = bootstrap_figures(lambda rows: {"mean": values[rows].mean(), "twice": 2 * values[rows].mean()}, 300)
+    both = bootstrap_figures(lambda rows: {"mean": values[rows].mean(-1), "twice": 2 * values[rows].mean(-1)}, 300)
     assert both["mean"] == pytest.approx(bootstrap(values), abs=0.02)
     assert both["twice"] == pytest.approx([2 * end for end in both["mean"]])  # of the same draws
 
 
-def test_rows_are_drawn_within_their_stratum():
-    strata = np.array(["a"] * 30 + ["b"] * 3)
+def test_rows_are_drawn_within_their_stratum_and_stand_in_its_place():
+    strata = np.array(["b"] * 3 + ["a"] * 30)
     seen = []
-    bootstrap_figures(lambda rows: seen.append((strata[rows] == "b").sum()) or {"x": 0.0}, 33, strata=strata)
-    assert set(seen) == {3}
+    bootstrap_figures(lambda rows: seen.append(strata[rows]) or {"x": np.zeros(rows.shape[:-1])}, 33, strata=strata)
+    assert all((each == ["a"] * 30 + ["b"] * 3).all() for each in seen)
+    assert len(np.unique(seen[0], axis=0)) == 1
+
+
+def test_blocks_of_draws_are_as_many_draws(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(intervals, "BLOCK", 50)
+    bootstrap_figures(lambda rows: drawn.append(rows.shape) or {"x": np.zeros(rows.shape[:-1])}, 20, resamples=5)
+    assert drawn == [(2, 20), (2, 20), (1, 20), (20,)]
 
 
 def test_draws_without_the_figure_are_left_out():
     values = np.array([1.0, 2.0])
-    interval = bootstrap_figures(lambda rows: {"x": values.mean() if len(set(rows)) == 2 else np.nan}, 2)["x"]
-    assert interval == (1.5, 1.5, 1.5)
+
+    def mean_of_both(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {"x": np.where(np.ptp(rows, axis=-1) > 0, values[rows].mean(axis=-1), np.nan)}
+
+    assert bootstrap_figures(mean_of_both, 2)["x"] == (1.5, 1.5, 1.5)
 
 
 @pytest.mark.parametrize(

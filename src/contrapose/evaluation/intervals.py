@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from contrapose.errors import EvaluationSettingInvalid, EvaluationShapesDiffer, TooFewValues, ValuesNotFinite
 
+BLOCK = (
+    2**18
+)  # rows drawn at once for a figure that is no mean: some arrays of 2 MiB, which the processor's cache still helps
 DRAWN = 2**22  # values drawn at once: 32 MiB of float64, and as much for their numbers
 
 
@@ -75,7 +78,7 @@ def bootstrap_difference(
 
 
 def bootstrap_figures(
-    figures: Callable[[np.ndarray], Mapping[str, float]],
+    figures: Callable[[np.ndarray], Mapping[str, ArrayLike]],
     rows: int,
     *,
     strata: ArrayLike | None = None,
@@ -83,11 +86,12 @@ def bootstrap_figures(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> dict[str, Interval]:
-    """Figures that are no means over rows (a correlation, an F1), each between the ends of its percentile bootstrap interval.
+    """Figures that are no means over rows (a correlation, an R2), each between the ends of its percentile bootstrap interval.
 
-    `figures(numbers)` computes them of the rows with these numbers, (n,) integers from 0 to n - 1 in which some stand twice; every figure
-    is computed of the same draws. strata: (n,) labels; rows are then drawn within each label, which keeps its number of rows. A draw in
-    which a figure is NaN (all gold scores drawn are equal, say) is left out for that figure; where it is NaN in all of them, so are the ends.
+    `figures(numbers)` computes them of the rows with these numbers, integers (…, n) from 0 to n - 1 in which some stand twice, over the
+    last axis; every figure is computed of the same draws. strata: (n,) labels; rows are then drawn within each label, which keeps its
+    number of rows and its place: `numbers` has those of the first label first. A draw in which a figure is NaN (all gold scores
+    drawn are equal, say) is left out for that figure; where it is NaN in all of them, so are the ends.
 
     Raises TooFewValues for fewer than two rows, EvaluationSettingInvalid, EvaluationShapesDiffer.
     """
@@ -102,13 +106,14 @@ def bootstrap_figures(
         raise EvaluationShapesDiffer(f"{rows} rows need {rows} strata; got {labels.shape}.")
     parts = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     draw = np.random.default_rng(seed)
+    block = max(1, BLOCK // rows)
     drawn = [
-        figures(np.concatenate([part[draw.integers(len(part), size=len(part))] for part in parts]))
-        for _ in range(resamples)
+        figures(np.concatenate([part[draw.integers(len(part), size=(many, len(part)))] for part in parts], axis=1))
+        for many in (min(block, resamples - start) for start in range(0, resamples, block))
     ]
     intervals = {}
-    for name, value in figures(np.arange(rows)).items():
-        known = np.array([each[name] for each in drawn])
+    for name, value in figures(np.concatenate(parts)).items():
+        known = np.concatenate([np.atleast_1d(each[name]) for each in drawn])
         known = known[np.isfinite(known)]
         low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(known) else (np.nan, np.nan)
         intervals[name] = Interval(float(value), float(low), float(high))

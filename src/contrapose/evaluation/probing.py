@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ from contrapose.evaluation.probes import (
     linear_probe,
     majority_class,
 )
-from contrapose.evaluation.result import Result, Score
+from contrapose.evaluation.result import Result
 
 if TYPE_CHECKING:
     from contrapose.evaluation.probes import Rows
@@ -63,7 +64,8 @@ class LabelledProtocol:
     """A probe on labelled values of any modality.
 
     A modality reads the values, says how they are divided, and brings its controls: `controls(train_values, test_values)` gives the rows
-    of each by name, `note` says what they are. The majority class stands beside them everywhere.
+    of each by name, `note` says what they are. The majority class stands beside them everywhere. `bar("Probing", 5)` opens a progress bar
+    of five systems, of which each is told to it by `advance(1)`.
     """
 
     def __init__(
@@ -74,9 +76,10 @@ class LabelledProtocol:
         labelled: Labelled,
         controls: Callable[[Sequence[Any], Sequence[Any]], Mapping[str, tuple[Rows, Rows]]],
         note: str,
+        bar: Callable[[str, int], AbstractContextManager[Any]],
     ) -> None:
         self.name, self.probe, self.source, self.labelled, self.note = probe.name, probe, source, labelled, note
-        self.values, self.controls = values, controls
+        self.values, self.controls, self.bar = values, controls, bar
 
     def score(self, encoder: Encodes) -> float:
         """Accuracy on the test rows: what `select` goes by."""
@@ -86,11 +89,18 @@ class LabelledProtocol:
         """The result of each system beside the controls, as JSON values. `systems`: the encoder before and after, in this order."""
         vectors = {name: self.rows(encoder) for name, encoder in systems.items()}
         sides = [[self.values[row] for row in rows] for rows in (self.labelled.train, self.labelled.test)]
-        rows = {name: vectors.pop(name) for name in systems if name == "untrained"} | {**self.controls(*sides)}
-        predicted = {name: self.predicted(each) for name, each in rows.items()}
-        predicted[MAJORITY] = majority_class(self.labelled.known, len(self.labelled.test))
-        predicted |= {name: self.predicted(each) for name, each in vectors.items()}
-        scores = {name: self.figures(each) for name, each in predicted.items()}
+        first = {name: rows for name, rows in vectors.items() if name == "untrained"}
+        rows = first | dict(self.controls(*sides)) | {MAJORITY: None} | vectors
+        scores = {}
+        with self.bar("Probing", len(rows)) as bar:
+            for name, each in rows.items():
+                predicted = (
+                    majority_class(self.labelled.known, len(self.labelled.test))
+                    if each is None
+                    else self.predicted(each)
+                )
+                scores[name] = classification(predicted, self.labelled.truth)
+                bar.advance(1)
         result = Result(self.name, self.source, len(self.labelled.test), self.description, scores)
         return {"protocol": self.name, "data": self.source, "result": result.record()}
 
@@ -110,6 +120,3 @@ class LabelledProtocol:
 
     def predicted(self, rows: tuple[Rows, Rows]) -> np.ndarray:
         return self.probe.predict(rows[0], self.labelled.known, rows[1])
-
-    def figures(self, predicted: np.ndarray) -> dict[str, Score]:
-        return classification(predicted, self.labelled.truth)

@@ -53,11 +53,16 @@ def regression(predicted: ArrayLike, truth: ArrayLike, *, seed: int = 0) -> dict
     if len(truth) < 2 or np.ptp(truth) == 0:
         raise TooFewValues(f"{len(truth)} true numbers that are all equal leave nothing to explain.")
 
-    def figures(rows: np.ndarray) -> dict[str, float]:
+    def figures(rows: np.ndarray) -> dict[str, np.ndarray]:
         said, true = predicted[rows], truth[rows]
-        spread = np.square(true - true.mean()).sum()
-        explained = 1 - np.square(true - said).sum() / spread if spread else np.nan
-        return {"R2": explained, "spearman": rank_correlation(said, true), "MAE": np.abs(true - said).mean()}
+        spread = np.square(true - true.mean(axis=-1, keepdims=True)).sum(axis=-1)
+        missed = np.square(true - said).sum(axis=-1)
+        explained = 1 - np.divide(missed, spread, out=np.full(spread.shape, np.nan), where=spread > 0)
+        return {
+            "R2": explained,
+            "spearman": rank_correlation(said, true),
+            "MAE": np.abs(true - said).mean(axis=-1),
+        }
 
     intervals = bootstrap_figures(figures, len(truth), seed=seed)
     return {name: Score(name, *interval, n=len(truth)) for name, interval in intervals.items()}

@@ -36,7 +36,7 @@ def spearman(similarities: ArrayLike, gold: ArrayLike) -> float:
     0 where all similarities are equal (a collapsed encoder ranks nothing). Raises TooFewValues for fewer than two pairs or where all
     gold scores are equal, ValuesNotFinite for NaN, EvaluationShapesDiffer.
     """
-    return rank_correlation(*_checked(similarities, gold))
+    return float(rank_correlation(*_checked(similarities, gold)))
 
 
 def sts(similarities: ArrayLike, gold: ArrayLike, subset: ArrayLike | None = None) -> dict[str, float]:
@@ -47,13 +47,16 @@ def sts(similarities: ArrayLike, gold: ArrayLike, subset: ArrayLike | None = Non
     Raises as `spearman` does, also for each sub-set.
     """
     similarities, gold = _checked(similarities, gold)
-    parts = _parts(subset, len(gold))
-    for label, part in parts.items():
-        if len(part) < 2 or np.ptp(gold[part]) == 0:
+    labels = _labels(subset, len(gold))
+    for label in np.unique(labels).tolist():
+        own = gold[labels == label]
+        if len(own) < 2 or np.ptp(own) == 0:
             raise TooFewValues(
-                f"sub-set '{label}' has {len(part)} pairs whose gold scores are all equal, so nothing can be ranked in it."
+                f"sub-set '{label}' has {len(own)} pairs whose gold scores are all equal, so nothing can be ranked in it."
             )
-    return _aggregations(similarities, gold, list(parts.values()))
+    order = np.argsort(labels, kind="stable")
+    figures = _aggregations(similarities[order], gold[order], np.unique(labels, return_counts=True)[1])
+    return {name: float(value) for name, value in figures.items()}
 
 
 def sts_scores(
@@ -65,12 +68,11 @@ def sts_scores(
     """
     figures = sts(similarities, gold, subset)
     similarities, gold = _checked(similarities, gold)
-    labels = np.zeros(len(gold), int) if subset is None else np.unique(np.asarray(subset), return_inverse=True)[1]
-
-    def drawn(rows: np.ndarray) -> dict[str, float]:
-        return _aggregations(similarities[rows], gold[rows], list(_parts(labels[rows], len(rows)).values()))
-
-    intervals = bootstrap_figures(drawn, len(gold), strata=labels, seed=seed)
+    labels = _labels(subset, len(gold))
+    sizes = np.unique(labels, return_counts=True)[1]
+    intervals = bootstrap_figures(
+        lambda rows: _aggregations(similarities[rows], gold[rows], sizes), len(gold), strata=labels, seed=seed
+    )
     names = {"all": "spearman"} if subset is None else {name: f"spearman {name}" for name in figures}
     return {name: Score(name, figures[figure], *intervals[figure][1:], n=len(gold)) for figure, name in names.items()}
 
@@ -93,7 +95,7 @@ def length_bias(
         raise TooFewValues(
             f"all pairs differ in length by {'at most' if close.all() else 'more than'} {near} words; choose another `near`."
         )
-    return _bias(similarities, gold, difference, near, top)
+    return {name: float(value) for name, value in _bias(similarities, gold, difference, near, top).items()}
 
 
 def length_bias_scores(
@@ -109,48 +111,56 @@ def length_bias_scores(
     }
 
 
-def _aggregations(similarities: np.ndarray, gold: np.ndarray, parts: list[np.ndarray]) -> dict[str, float]:
-    """NaN where a part's gold scores are all equal, as they may be in a draw."""
-    whole = rank_correlation(similarities, gold)
-    own = [whole] if len(parts) == 1 else [rank_correlation(similarities[part], gold[part]) for part in parts]
-    sizes = [len(part) for part in parts]
-    return {"all": whole, "mean": float(np.mean(own)), "wmean": float(np.average(own, weights=sizes))}
-
-
-def rank_correlation(similarities: np.ndarray, gold: np.ndarray) -> float:
-    """Spearman's of checked arrays; NaN where all of `gold` is equal, as it may be in a draw, 0 where all similarities are."""
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Spearman's over the last axis of two arrays (…, n), not checked; 0 where all of `first` is equal, NaN where all of `second` is."""
     from scipy.stats import rankdata
 
-    if np.ptp(gold) == 0:
-        return np.nan
-    if np.ptp(similarities) == 0:
-        return 0.0
-    return float(np.corrcoef(rankdata(similarities), rankdata(gold))[0, 1])
+    x, y = (
+        ranks - ranks.mean(axis=-1, keepdims=True) for ranks in (rankdata(each, axis=-1) for each in (first, second))
+    )
+    spread = np.square(x).sum(axis=-1) * np.square(y).sum(axis=-1)
+    found = np.divide((x * y).sum(axis=-1), np.sqrt(spread), out=np.zeros(spread.shape), where=spread > 0)
+    return np.where(np.ptp(second, axis=-1) == 0, np.nan, found)
+
+
+def _aggregations(similarities: np.ndarray, gold: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Over the last axis, on which the sub-sets stand one after another; NaN where one's gold scores are all equal."""
+    whole = rank_correlation(similarities, gold)
+    ends = np.cumsum(sizes)
+    own = np.stack(
+        [
+            rank_correlation(similarities[..., end - size : end], gold[..., end - size : end])
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+    )
+    return {"all": whole, "mean": own.mean(axis=0), "wmean": np.average(own, axis=0, weights=sizes)}
 
 
 def _bias(
     similarities: np.ndarray, gold: np.ndarray, difference: np.ndarray, near: int, top: float
-) -> dict[str, float]:
-    """NaN where a draw leaves nothing to compare."""
+) -> dict[str, np.ndarray]:
+    """Over the last axis; NaN where a draw leaves nothing to compare."""
     close = difference <= near
-    gap = due = np.nan
-    if close.any() and not close.all():
-        gap, due = (values[close].mean() - values[~close].mean() for values in (similarities, gold / top))
-    with_length, with_gold, gold_with_length = (
-        rank_correlation(one, other)
-        for one, other in ((similarities, -difference), (similarities, gold), (gold, -difference))
-    )
+    nears, fars = close.sum(axis=-1), (~close).sum(axis=-1)
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all pairs of a draw are near, or all far
+        gap, due = (
+            (values * close).sum(axis=-1) / nears - (values * ~close).sum(axis=-1) / fars
+            for values in (similarities, gold / top)
+        )
+    with_length, with_gold = rank_correlation(similarities, -difference), rank_correlation(similarities, gold)
+    gold_with_length = rank_correlation(gold, -difference)
     rest = (1 - with_gold**2) * (1 - gold_with_length**2)
-    partial = 0.0 if rest < 1e-12 else (with_length - with_gold * gold_with_length) / np.sqrt(rest)
-    return {"gap": float(gap - due), "partial": float(partial)}
+    left = with_length - with_gold * gold_with_length
+    with np.errstate(invalid="ignore", divide="ignore"):
+        partial = np.where(rest < 1e-12, 0.0, left / np.sqrt(np.maximum(rest, 1e-12)))
+    return {"gap": gap - due, "partial": np.where(np.isnan(left), np.nan, partial)}
 
 
-def _parts(subset: ArrayLike | None, rows: int) -> dict[object, np.ndarray]:
-    """The row numbers of each sub-set by its label."""
+def _labels(subset: ArrayLike | None, rows: int) -> np.ndarray:
     labels = np.zeros(rows, int) if subset is None else np.asarray(subset)
     if labels.shape != (rows,):
         raise EvaluationShapesDiffer(f"{rows} pairs need {rows} sub-set labels; got {labels.shape}.")
-    return {label: np.flatnonzero(labels == label) for label in np.unique(labels).tolist()}
+    return labels
 
 
 def _with_lengths(

@@ -11,6 +11,7 @@ from contrapose.data.table import Table
 from contrapose.evaluation.labelled import divide
 from contrapose.evaluation.probing import LabelledProtocol, Probe
 from contrapose.text._columns import open_table
+from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, tfidf_features
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def open_probe(
         groups=[texts] if table.group is None else [texts, table.group.tolist()],
         least=probe.least,
     )
-    return LabelledProtocol(probe, table.source, texts, labelled, tfidf, NOTE)
+    return LabelledProtocol(probe, table.source, texts, labelled, tfidf, NOTE, Bar)
 
 
 def tfidf(train: Sequence[str], test: Sequence[str]) -> dict[str, tuple[Rows, Rows]]:

@@ -24,6 +24,7 @@ from contrapose.evaluation.similarity import (
     sts_scores,
 )
 from contrapose.text._columns import open_table
+from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, fitted_on, tfidf_vectors, training_texts
 from contrapose.training.encoder import Encoder
 
@@ -77,7 +78,11 @@ class TextSimilarity:
             first, second = tfidf_vectors(fitted, [self.first, self.second], unit)
             rows[f"TF-IDF, {unit}s"] = np.asarray(first.multiply(second).sum(axis=1)).ravel()
         rows |= cosines
-        scores = {name: self.figures(values) for name, values in rows.items()}
+        scores = {}
+        with Bar("Scoring", len(rows)) as bar:
+            for name, values in rows.items():
+                scores[name] = self.figures(values)
+                bar.advance(1)
         result = Result(self.name, self.source, len(self.gold), self.description, scores)
         return {"protocol": self.name, "data": self.source, "result": result.record()}
 
