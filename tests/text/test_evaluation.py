@@ -15,6 +15,7 @@ from contrapose.data.readers import read
 from contrapose.errors import ColumnMissing, ProtocolDataInvalid, ProtocolUnknown, ValueMissing
 from contrapose.evaluation import Result, length_bias
 from contrapose.text._tfidf import UNITS, tfidf_features, tfidf_vectors
+from contrapose.text.encoder import TextEncoder
 from contrapose.text.evaluation import open_protocol, protocol_columns
 
 PAIRS = [
@@ -92,6 +93,14 @@ def test_sts_encodes_a_text_once():
     encoder = Letters()
     open_protocol("sts", RATED, None, None).cosines(encoder)
     assert len(encoder.given) == len(set(encoder.given)) == 15
+
+
+def test_sts_cuts_no_text_and_leaves_the_encoder_its_limit(tiny_bert: Path):
+    short, long = (TextEncoder.open(str(tiny_bert), max_tokens=limit) for limit in (4, 64))
+    protocol = open_protocol("sts", RATED, None, None)
+    np.testing.assert_allclose(protocol.cosines(short), protocol.cosines(long), atol=1e-6)
+    assert short.max_tokens == 4
+    assert not np.allclose(short.encode([RATED[2]["sentence2"]]), long.encode([RATED[2]["sentence2"]]))
 
 
 def test_sub_sets_bring_the_older_aggregations_by_name():

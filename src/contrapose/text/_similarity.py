@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from contrapose.evaluation.similarity import (
     sts_scores,
 )
 from contrapose.text._columns import open_table
+from contrapose.text._loading import most_tokens
 from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, fitted_on, tfidf_vectors, training_texts
+from contrapose.text.encoder import TextEncoder
 from contrapose.training.encoder import Encoder
 
+LONGEST = 2**16  # tokens, where neither positions nor tokeniser have an end: tokenisers count in machine integers
 SCORE = Column("score", "score", "How alike people find them; larger is closer.")
 RATED_PAIRS = (
     Column("sentence1", "text", "One sentence."),
@@ -89,7 +93,9 @@ class TextSimilarity:
     @property
     def description(self) -> str:
         unrated = f" ({self.unrated:,} without one are left out)" if self.unrated else ""
-        parts = [f"Spearman correlation of cosines with {len(self.gold):,} gold scores{unrated}; no regressor."]
+        parts = [
+            f"Spearman correlation of cosines with {len(self.gold):,} gold scores{unrated}; no regressor, no text cut."
+        ]
         if self.subset is None:
             parts.append("All pairs are ranked together, ties by average rank.")
         else:
@@ -142,8 +148,23 @@ class TextSimilarity:
         """(n,) cosines of the pairs; a text is encoded once."""
         texts = list(dict.fromkeys(self.first + self.second))
         place = {text: row for row, text in enumerate(texts)}
-        vectors = encoder.encode(texts)
+        with uncut(encoder):
+            vectors = encoder.encode(texts)
         return pair_cosines(*(vectors[[place[text] for text in side]] for side in (self.first, self.second)))
+
+
+@contextmanager
+def uncut(encoder: Encoder) -> Iterator[None]:
+    """For a while, texts are cut only where the transformer's positions end."""
+    if not isinstance(encoder, TextEncoder):
+        yield
+        return
+    limit = encoder.max_tokens
+    encoder.max_tokens = min(most_tokens(encoder.transformer, encoder.tokenizer), LONGEST)
+    try:
+        yield
+    finally:
+        encoder.max_tokens = limit
 
 
 def rated(table: Table) -> tuple[Table, int]:
