@@ -17,27 +17,23 @@ from tests import torchrun
 METHODS = [name for name, listing in methods().items() if listing.modality == "text"]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_two_processes_have_the_gradients_of_one(name: str, tiny_bert: Path, tmp_path: Path) -> None:
-    torchrun.main(name, tiny_bert, tmp_path / "one")
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "tests.torchrun",
-    ]
-    done = subprocess.run(
-        [*launch, name, str(tiny_bert), str(tmp_path / "two")],
-        cwd=Path(__file__).parents[1],
+def launched(*words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """What two processes of torchrun did."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *words],
+        cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_have_the_gradients_of_one(name: str, tiny_bert: Path, tmp_path: Path) -> None:
+    torchrun.main(name, tiny_bert, tmp_path / "one")
+    words = ["-m", "tests.torchrun", name, str(tiny_bert), str(tmp_path / "two")]
+    done = launched(*words, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
     one, two = (
         read_checkpoint(tmp_path / run / "checkpoints" / "stage-train.safetensors")[0] for run in ("one", "two")
@@ -47,3 +43,15 @@ def test_two_processes_have_the_gradients_of_one(name: str, tiny_bert: Path, tmp
         torch.testing.assert_close(
             two[tensor], one[tensor], rtol=0, atol=1e-10, msg=lambda said, t=tensor: f"{t}: {said}"
         )
+
+
+def test_a_run_of_two_processes_is_one_run(tiny_bert: Path, tmp_path: Path) -> None:
+    lines = ["anchor,positive", *(f"the {word},a {word}" for word in ("cat", "dog", "tree", "house", "river", "mat"))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines), encoding="utf-8")
+    words = ["train", "pairs", "--data", "pairs.csv", "--encoder", str(tiny_bert), "--set", "steps=2", "--out", "run"]
+    first, again = (launched("-m", "contrapose", *words, "--on", "retrieval=pairs.csv", cwd=tmp_path) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("report  run/report.html") == 1
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    assert again.returncode == 1
+    assert again.stderr.count("contrapose: run exists already") == 1

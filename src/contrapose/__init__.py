@@ -12,10 +12,34 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from contrapose.api import Model, Run, check, embed, evaluate, load, methods, open_run, report, reproduce, train
+    from contrapose.api import (
+        Model,
+        Run,
+        check,
+        embed,
+        evaluate,
+        load,
+        methods,
+        open_run,
+        reproduce,
+        train,
+        write_report,
+    )
 
 __version__ = version("contrapose")
-__all__ = ["Model", "Run", "check", "embed", "evaluate", "load", "methods", "open_run", "report", "reproduce", "train"]
+__all__ = [
+    "Model",
+    "Run",
+    "check",
+    "embed",
+    "evaluate",
+    "load",
+    "methods",
+    "open_run",
+    "reproduce",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib
-import shlex
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import yaml
 from lightning_fabric.loggers import Logger, TensorBoardLogger
 
 import contrapose
@@ -21,13 +21,15 @@ from contrapose.data.check import CheckReport
 from contrapose.data.columns import GROUP
 from contrapose.data.readers import read
 from contrapose.data.table import Table
-from contrapose.errors import ColumnMissing, SettingsFileInvalid, UsageInvalid, nearest
-from contrapose.export.model_folder import Model, card_text, largest_difference, load, write_model
+from contrapose.errors import ColumnMissing, EncoderNotRebuildable, UsageInvalid, nearest
+from contrapose.export.card import card_text
+from contrapose.export.model_folder import Model, largest_difference, load, write_model
 from contrapose.export.vectors import embed_corpus, refuse_out
-from contrapose.report.html import write_report
+from contrapose.report import html
 from contrapose.run import Run
+from contrapose.training.command import command_of, how_to_go_on
 from contrapose.training.encoder import Encoder
-from contrapose.training.interrupts import Stopped
+from contrapose.training.interrupts import Stopped, stopped_at_once
 from contrapose.training.loop import fit
 from contrapose.training.method import Method
 from contrapose.training.plan import refuse_without_negatives
@@ -48,10 +50,10 @@ __all__ = [
     "load",
     "methods",
     "open_run",
-    "report",
     "reproduce",
     "resume",
     "train",
+    "write_report",
 ]
 
 
@@ -74,10 +76,11 @@ def train(
     """Train an encoder with a published method, and prove that it got better.
 
     `data`: a path, `hf:owner/name`, `sample:name`, a list, a dict of columns, a DataFrame or a dataset; columns are found by name, and
-    `columns={"anchor": "english"}` says which of yours is meant.
+    `columns={"anchor": "english"}` says which of yours is meant. `out`: a new folder; None: the first free one of runs/METHOD-1, ….
     `encoder`: a name, a folder, `{"name": …, "layers": 4}`, an `Encoder`, or `(module, tokeniser)`; None: the offline default.
     `on={"retrieval": "test.csv"}` evaluates before and after; `select={"retrieval": "dev.csv"}` keeps the weights that score best there.
     Further keywords are the method's settings. Any Fabric logger can be passed; TensorBoard and metrics.jsonl are always written.
+    `resume=True` goes on with the run in `out`, whose arguments are to be given again; `contrapose train --resume --out OUT` needs none.
 
     Raises a ContraposeError before anything is written for bad data, settings or names, and Stopped with the state saved after Ctrl-C.
     """
@@ -90,15 +93,16 @@ def train(
     if not resume:
         folder.refuse_existing()
 
-    pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     elsewhere = rooms.evaluation.protocol_columns([*(on or {}), *(select or {})])
     table = read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
+    pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     opened = rooms.data.open_data(table, kind.card, pristine)
     refuse_without_negatives(kind(chosen), opened)
     protocols = [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (on or {}).items()]
     selectors = [
         rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (select or {}).items()
     ]
+    given = {"data": [data], "select": (select or {}).values(), "on": (on or {}).values()}
     config = {
         "contrapose": contrapose.__version__,
         "method": method,
@@ -111,52 +115,85 @@ def train(
         },
         "encoder": pristine.record(),
         "settings": chosen.model_dump(mode="json"),
-        "select": {name: str(source) for name, source in (select or {}).items()} or None,
-        "on": {name: str(source) for name, source in (on or {}).items()} or None,
+        "select": {name: said(source) for name, source in (select or {}).items()} or None,
+        "on": {name: said(source) for name, source in (on or {}).items()} or None,
+        "from_python": [name for name, sources in given.items() if not all(map(has_name, sources))] or None,
     }
-    config["command"] = command_of(config, folder, kind)
+    config["command"] = command_of(config, folder.path, kind.Settings())
+    fabric = make_fabric(chosen.precision, [TensorBoardLogger(folder.tensorboard, name="", version=""), *loggers])
     if resume:
         folder = RunFolder.open(folder.path)
         folder.refuse_changes(config)
         folder.last_checkpoint()  # a damaged one is refused before anything is said
-    else:
-        folder = RunFolder.create(folder.path, config)
+    elif fabric.is_global_zero:
+        RunFolder.create(folder.path, config)
+    fabric.barrier()  # no process goes on before there is a run
 
-    reporter: Reporter = Terminal() if progress else Silent()
-    said(reporter, pristine, table)
-    tensorboard = TensorBoardLogger(folder.path / "tensorboard", name="", version="")
-    fabric = make_fabric(chosen.precision, [tensorboard, *loggers])
+    reporter: Reporter = Terminal() if progress and fabric.is_global_zero else Silent()
+    with saying_how_to_go_on(config, folder.path, reporter), stopped_at_once(folder.saved_step):
+        dropped = f" ({table.dropped} with an empty column left out)" if table.dropped else ""
+        reporter.say(f"{table.source}: {len(table):,} rows{dropped}. Encoder: {pristine}.")
+        with closed(fabric.loggers):
+            trained = fit(
+                lambda which, with_settings: which(with_settings, copy.deepcopy(pristine)),
+                kind,
+                chosen,
+                opened,
+                folder,
+                select=partial(mean_score, selectors) if selectors else None,
+                fabric=fabric,
+                reporter=reporter,
+            )
+        model = None
+        if fabric.is_global_zero:
+            model = conclude(folder, trained, pristine, protocols, table, reporter)
+        fabric.barrier()
+    return Run(folder, model if config["encoder"].get("own_module") else None)  # others are loaded when asked for
 
-    def create(which: type[Method], with_settings: Any) -> Method:
-        return which(with_settings, copy.deepcopy(pristine))
 
-    def score(model: Method) -> float:
-        return sum(protocol.score(next(iter(model.encoders().values()))) for protocol in selectors) / len(selectors)
+def mean_score(selectors: Sequence[Any], model: Method) -> float:
+    """What the best weights are chosen by: the mean over the development data's protocols."""
+    return sum(protocol.score(next(iter(model.encoders().values()))) for protocol in selectors) / len(selectors)
 
+
+def has_name(source: Any) -> bool:
+    """Whether data can be found again by what config.yaml says of them; objects in memory cannot."""
+    return isinstance(source, (str, os.PathLike))
+
+
+def said(source: Any) -> str:
+    """Data of a protocol in words."""
+    return str(source) if has_name(source) else f"a {type(source).__name__} from Python"
+
+
+@contextmanager
+def closed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Closes loggers at the end, whatever happens: what they still hold is written, and their threads end."""
+    status = "failed"
     try:
-        trained = fit(
-            create, kind, chosen, opened, folder, select=score if selectors else None, fabric=fabric, reporter=reporter
-        )
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
+
+
+@contextmanager
+def saying_how_to_go_on(config: Mapping[str, Any], out: Path, reporter: Reporter) -> Iterator[None]:
+    """A run that is stopped says what to do with it."""
+    try:
+        yield
     except Stopped as stopped:
-        reporter.say(
-            f"The run was {stopped}. Go on with: contrapose train --resume --out {shlex.quote(str(folder.path))}"
-        )
+        reporter.say(f"The run was {stopped}. {how_to_go_on(config, out)}")
         raise
-    if fabric.is_global_zero:
-        conclude(folder, trained, pristine, protocols, table, reporter)
-    fabric.barrier()
-    return Run(folder)
-
-
-def said(reporter: Reporter, encoder: Encoder, table: Table) -> None:
-    """What is about to be trained on what."""
-    dropped = f" ({table.dropped} with an empty column left out)" if table.dropped else ""
-    reporter.say(f"{table.source}: {len(table):,} rows{dropped}. Encoder: {encoder}.")
+    except KeyboardInterrupt:
+        reporter.say(f"The run was stopped at once; what was saved last is kept. {how_to_go_on(config, out)}")
+        raise
 
 
 def conclude(
     folder: RunFolder, trained: Method, pristine: Encoder, protocols: Sequence[Any], table: Table, reporter: Reporter
-) -> None:
+) -> Model:
     """Evaluate beside the controls, export, report."""
     encoders = trained.eval().to("cpu").encoders()
     entries = []
@@ -164,47 +201,72 @@ def conclude(
         reporter.say(f"Evaluating {protocol.name} on {protocol.source} …")
         entries.append(protocol.evaluate({"untrained": pristine, "trained": next(iter(encoders.values()))}))
     folder.write_results(entries)
-    export(folder, encoders, table, entries)
-    write_report(folder)
+    model = export(folder, encoders, table, entries)
+    html.write_report(folder)
+    return model
 
 
-def export(folder: RunFolder, encoders: dict[str, Encoder], table: Table, entries: Sequence[Mapping[str, Any]]) -> None:
+def export(
+    folder: RunFolder, encoders: dict[str, Encoder], table: Table, entries: Sequence[Mapping[str, Any]]
+) -> Model:
     """Write `model/`, read it back, compare, and say in its card how far the vectors differ."""
     config = folder.config
     card = catalogue.find_method(config["method"]).card
+    room = rooms_of(card.modality).encoder
     model = Model(encoders, card.modality, config["method"])
     write_model(model, folder.model)
     column = next(column.name for column in card.columns if column.required)
     values = table[column][:CHECKED_VALUES]
-    differences = rooms_of(card.modality).encoder.compare_export(folder.model, model.encoder(), values)
-    differences["contrapose.load"] = largest_difference(model.encoder(), load(folder.model).encoder(), values)
+    differences = room.compare_export(folder.model, model.encoder(), values)
+    with suppress(EncoderNotRebuildable):  # a module of the user's own; the card says how it is loaded
+        differences["contrapose.load"] = largest_difference(model.encoder(), load(folder.model).encoder(), values)
     checked = " ".join(
         f"Read back by {reader}, the unit vectors of {len(values)} training rows differ by at most {difference:.1e}."
         for reader, difference in differences.items()
     )
-    write_model(model, folder.model, card_text(model, config, entries, checked))
+    write_model(model, folder.model, card_text(model, config, entries, room.usage(model.encoder()), checked))
+    return model
 
 
-def resume(out: Path | str, *, progress: bool = True, loggers: Sequence[Logger] = ()) -> Run:
-    """Go on with a stopped run, as its config.yaml says. Raises RunMissing when there is none."""
-    config = RunFolder.open(out).config
-    if not isinstance(config["data"]["source"], str) or config["data"].get("in_memory"):
+def resume(
+    out: Path | str,
+    *,
+    method: str | None = None,
+    data: str | None = None,
+    encoder: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    on: Mapping[str, Any] | None = None,
+    select: Mapping[str, Any] | None = None,
+    drop_empty: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    loggers: Sequence[Logger] = (),
+) -> Run:
+    """Go on with a stopped run, as its config.yaml says; nothing else need be given, and what is given must agree with it.
+
+    Raises RunMissing when there is no run, ResumeChanged when something differs, UsageInvalid for data that were handed over in memory.
+    """
+    folder = RunFolder.open(out)
+    config = folder.config
+    if config.get("from_python"):
         raise UsageInvalid(
-            f"{out} was trained on data from Python; call contrapose.train(…, resume=True) with the same data."
+            f"{out} took from Python what no file holds ({', '.join(config['from_python'])}). {how_to_go_on(config, folder.path)}"
         )
+    if method is not None:  # before its settings are looked at
+        folder.refuse_changes({**config, "method": method})
     return train(
         config["method"],
-        config["data"]["source"],
-        encoder=config["encoder"],
+        data or config["data"]["source"],
+        encoder={**config["encoder"], "name": encoder} if isinstance(encoder, str) else config["encoder"],
         out=out,
-        columns=config["data"]["columns"],
-        on=config["on"],
-        select=config["select"],
-        drop_empty=config["data"]["drop_empty"],
+        columns={**config["data"]["columns"], **(columns or {})},
+        on=on or config["on"],
+        select=select or config["select"],
+        drop_empty=drop_empty or config["data"]["drop_empty"],
         resume=True,
         progress=progress,
         loggers=loggers,
-        settings=config["settings"],
+        settings={**config["settings"], **flattened(settings or {})},
     )
 
 
@@ -232,18 +294,20 @@ def evaluate(run: Run | Path | str, on: Mapping[str, Any], *, columns: Mapping[s
     rooms = rooms_of(kind.card.modality)
     named = columns if columns is not None else config["data"]["columns"]
     trained_beside = rooms.evaluation.protocol_columns([*(config["on"] or {}), *(config["select"] or {})])
-    table = read(
-        config["data"]["source"],
-        rename=of_method(config["data"]["columns"], kind, trained_beside),
-        needs=kind.card.columns,
-        drop_empty=config["data"]["drop_empty"],
-    )
+    table = None  # of a run on data from Python: TF-IDF is then fitted on what is evaluated, and the result says so
+    if "data" not in (config.get("from_python") or ()):
+        table = read(
+            config["data"]["source"],
+            rename=of_method(config["data"]["columns"], kind, trained_beside),
+            needs=kind.card.columns,
+            drop_empty=config["data"]["drop_empty"],
+        )
     protocols = [rooms.evaluation.open_protocol(name, source, named, table) for name, source in on.items()]
     systems = {"untrained": rooms.encoder.open_encoder(config["encoder"], {}), "trained": load(folder.path).encoder()}
     new = [protocol.evaluate(systems) for protocol in protocols]
     again = {(entry["protocol"], entry["data"]) for entry in new}
     folder.write_results([entry for entry in folder.results() if (entry["protocol"], entry["data"]) not in again] + new)
-    write_report(folder)
+    html.write_report(folder)
     return Run(folder)
 
 
@@ -251,9 +315,8 @@ def embed(
     run: Run | Path | str, data: Any, out: Path | str, *, column: str | None = None, keep: Sequence[str] = ()
 ) -> Path:
     """Embed a corpus into .parquet or .npy, streamed and resumable. `keep` columns are carried along (Parquet)."""
-    path = run.path if isinstance(run, Run) else Path(run)
     refuse_out(Path(out))
-    model, table = load(path), read(data)
+    model, table = run.model if isinstance(run, Run) else load(run), read(data)
     names = [name for name in ("text", *table.columns) if name in table.columns]
     if column is None and "text" not in table.columns and len(table.columns) > 1:
         raise UsageInvalid(
@@ -263,6 +326,7 @@ def embed(
         if name not in table.columns:
             raise ColumnMissing(f"{table.source} has no column '{name}'; {nearest(name, table.columns)}")
     column = column or names[0]
+    rooms_of(model.modality).data.refuse_values(table, column)
     return embed_corpus(
         partial(model.encode, progress=False),
         table[column],
@@ -293,9 +357,9 @@ def check(
     )
 
 
-def report(run: Run | Path | str) -> Path:
-    """Write a run's report.html anew."""
-    return write_report(RunFolder.open(run.path if isinstance(run, Run) else run))
+def write_report(run: Run | Path | str) -> Path:
+    """Write a run's report.html anew; its path."""
+    return html.write_report(RunFolder.open(run.path if isinstance(run, Run) else run))
 
 
 def open_run(path: Path | str) -> Run:
@@ -327,46 +391,3 @@ def free_folder(method: str) -> Path:
     while (path := Path("runs") / f"{method}-{number}").exists():
         number += 1
     return path
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """Names and values of a YAML file. Raises SettingsFileInvalid naming the line."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsFileInvalid(f"{path} cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise SettingsFileInvalid(f"{path}{place} is not YAML; write one `name: value` a line.") from None
-    if not isinstance(values, dict):
-        raise SettingsFileInvalid(f"{path} holds no names and values; write one `name: value` a line.")
-    return flattened(values)
-
-
-def command_of(config: Mapping[str, Any], folder: RunFolder, kind: type[Method]) -> str:
-    """The command line that repeats a run, settings at their default left out."""
-    words = [
-        "contrapose",
-        "train",
-        config["method"],
-        "--data",
-        config["data"]["source"],
-        "--encoder",
-        config["encoder"]["name"],
-    ]
-    for needed, yours in config["data"]["columns"].items():
-        words += ["--map", f"{needed}={yours}"]
-    for name, value in config["encoder"].items():
-        if name in ("layers", "pooling", "max_tokens") and value is not None:
-            words += ["--set", f"encoder.{name}={value}"]
-    defaults = kind.Settings().model_dump(mode="json")
-    for name, value in config["settings"].items():
-        if value != defaults[name]:
-            words += ["--set", f"{name}={value}"]
-    for option in ("select", "on"):
-        for protocol, source in (config[option] or {}).items():
-            words += [f"--{option}", f"{protocol}={source}"]
-    if config["data"]["drop_empty"]:
-        words.append("--drop-empty")
-    return shlex.join([*words, "--out", str(folder.path)])

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class Run:
     """A finished or stopped run. `run.model` encodes; `run.results` and `run.metrics` are what it measured; `run.report` is to look at."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, model: Model | None = None) -> None:
         self.folder = folder
-        self._model: Model | None = None
+        self._model = model
 
     @property
     def path(self) -> Path:

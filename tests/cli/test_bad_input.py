@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,18 @@ def refused(done: Done, *named: str) -> None:
         assert word in done.errors[0], (word, done.errors[0])
 
 
+@contextmanager
+def nothing_written(*folders: Path) -> Iterator[None]:
+    """Every file and folder below these is afterwards what it was."""
+    before = [contents(folder) for folder in folders]
+    yield
+    assert [contents(folder) for folder in folders] == before
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 FILES = {
     "empty": (b"", ["pairs.csv", "no rows", "CL-DATA-002"]),
     "header alone": (HEADER, ["pairs.csv", "no rows", "CL-DATA-002"]),
@@ -39,11 +52,9 @@ FILES = {
 @pytest.mark.parametrize(("content", "named"), FILES.values(), ids=FILES)
 def test_a_bad_file(contrapose: Command, tmp_path: Path, tiny_bert: Path, content: bytes, named: list[str]) -> None:
     (tmp_path / "pairs.csv").write_bytes(content)
-    out = tmp_path / "run"
-    refused(
-        contrapose("train", "pairs", "--data", tmp_path / "pairs.csv", "--encoder", tiny_bert, "--out", out), *named
-    )
-    assert not out.exists()
+    words = ["train", "pairs", "--data", tmp_path / "pairs.csv", "--encoder", tiny_bert]
+    with nothing_written(tmp_path):
+        refused(contrapose(*words, "--out", tmp_path / "run", cwd=tmp_path), *named)
 
 
 COMMANDS = {
@@ -62,6 +73,7 @@ COMMANDS = {
         ["--on retrieval", "other.csv", "each protocol once", "contrapose evaluate RUN"],
     ),
     "--on without its data": (["--on", "retrieval"], ["--on retrieval", "NAME=VALUE"]),
+    "a setting that may not be empty": (["--set", "temperature="], ["'temperature'", "number", "''"]),
     "evaluation data that are not there": (["--on", "retrieval={folder}/tost.csv"], ["tost.csv", "CL-DATA-001"]),
     "an unknown option": (["--epoch", "3"], ["--epoch", "--help"]),
     "a broken settings file": (["--settings", "{folder}/settings.yaml"], ["settings.yaml", "line 3", "CL-SET-004"]),
@@ -75,9 +87,9 @@ def test_a_bad_command(
 ) -> None:
     write_csv(tmp_path / "pairs.csv", some_pairs(20))
     (tmp_path / "settings.yaml").write_text("steps: 3\ntemperature 0.05\nseed: [\n", encoding="utf-8")
-    out = tmp_path / "run"
-    refused(contrapose(*quick, *(word.format(folder=tmp_path) for word in words), "--out", out), *named)
-    assert not out.exists()
+    words = [word.format(folder=tmp_path) for word in words]
+    with nothing_written(tmp_path):
+        refused(contrapose(*quick, *words, "--out", tmp_path / "run", cwd=tmp_path), *named)
 
 
 LABELLED = {
@@ -124,21 +136,23 @@ def test_bad_rated_pairs(contrapose: Command, tmp_path: Path, trained: Path, row
     assert (trained / "results.json").read_bytes() == before
 
 
-def test_an_unknown_method(contrapose: Command, pairs: Path) -> None:
-    refused(contrapose("train", "simsce", "--data", pairs), "'simsce'", "did you mean 'simcse'", "contrapose methods")
+def test_an_unknown_method(contrapose: Command, pairs: Path, tmp_path: Path) -> None:
+    done = contrapose("train", "simsce", "--data", pairs, cwd=tmp_path)
+    refused(done, "'simsce'", "did you mean 'simcse'", "contrapose methods")
+    assert not contents(tmp_path)
 
 
 def test_an_output_folder_that_exists(contrapose: Command, quick: list[str], trained: Path) -> None:
-    before = sorted(path.stat().st_mtime_ns for path in trained.rglob("*"))
-    refused(contrapose(*quick, "--out", trained), str(trained), "--resume", "CL-RUN-001")
-    assert sorted(path.stat().st_mtime_ns for path in trained.rglob("*")) == before
+    with nothing_written(trained):
+        refused(contrapose(*quick, "--out", trained), str(trained), "--resume", "CL-RUN-001")
 
 
 def test_a_truncated_checkpoint(contrapose: Command, trained: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
     newest = max(run.glob("checkpoints/step-*.safetensors"))
     newest.write_bytes(newest.read_bytes()[:-20])
-    refused(contrapose("train", "--resume", "--out", run), newest.name, "Delete this file", "CL-RUN-004")
+    with nothing_written(run):
+        refused(contrapose("train", "--resume", "--out", run), newest.name, "Delete this file", "CL-RUN-004")
 
 
 def test_weights_with_another_checksum(contrapose: Command, trained: Path, tmp_path: Path) -> None:
@@ -146,19 +160,19 @@ def test_weights_with_another_checksum(contrapose: Command, trained: Path, tmp_p
     weights = bytearray((model / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (model / "model.safetensors").write_bytes(weights)
-    out = tmp_path / "vectors.npy"
     (tmp_path / "texts.txt").write_text("a cat\n", encoding="utf-8")
-    refused(
-        contrapose("embed", model, tmp_path / "texts.txt", "--out", out), "model.safetensors", "SHA-256", "CL-MODEL-004"
-    )
-    assert not out.exists()
+    with nothing_written(tmp_path):
+        done = contrapose("embed", model, tmp_path / "texts.txt", "--out", tmp_path / "vectors.npy")
+        refused(done, "model.safetensors", "SHA-256", "CL-MODEL-004")
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl"])
 def test_a_pickle_as_a_model(contrapose: Command, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04.")
     (tmp_path / "texts.txt").write_text("a cat\n", encoding="utf-8")
-    refused(contrapose("embed", tmp_path / name, tmp_path / "texts.txt", "--out", tmp_path / "v.npy"), name, "pickle")
+    with nothing_written(tmp_path):
+        done = contrapose("embed", tmp_path / name, tmp_path / "texts.txt", "--out", tmp_path / "v.npy")
+        refused(done, name, "pickle")
 
 
 def test_a_folder_of_pickled_weights_as_an_encoder(
@@ -166,16 +180,53 @@ def test_a_folder_of_pickled_weights_as_an_encoder(
 ) -> None:
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    out = tmp_path / "run"
-    done = contrapose("train", "pairs", "--data", pairs, "--encoder", folder, "--out", out)
-    refused(done, "pytorch_model.bin", "pickle", "save_pretrained")
-    assert not out.exists()
+    with nothing_written(tmp_path):
+        done = contrapose("train", "pairs", "--data", pairs, "--encoder", folder, "--out", tmp_path / "run")
+        refused(done, "pytorch_model.bin", "pickle", "save_pretrained")
 
 
-def test_resume_with_another_setting(contrapose: Command, quick: list[str], trained: Path, pairs: Path) -> None:
-    on = ["--select", f"retrieval={pairs}", "--on", f"retrieval={pairs}", "--set", "select_every=3"]
-    done = contrapose(*quick, *on, "--set", "temperature=0.1", "--resume", "--out", trained)
-    refused(done, "settings.temperature was 0.05 and is 0.1", "CL-RUN-003")
+CHANGES = {
+    "a setting": (["--set", "temperature=0.1"], "settings.temperature was 0.05 and is 0.1"),
+    "two settings": (
+        ["--set", "steps=7", "--set", "seed=3"],
+        "settings.seed was 0 and is 3; settings.steps was 6 and is 7",
+    ),
+    "the method": (["simcse"], "method was 'pairs' and is 'simcse'"),
+    "the encoder's layers": (["--set", "encoder.layers=1"], "encoder.layers was None and is 1"),
+    "the data": (["--data", "{folder}/other.csv"], "data.rows was 60 and is 9"),
+    "the evaluation": (["--on", "retrieval={folder}/other.csv"], "on.retrieval was "),
+}
+
+
+@pytest.mark.parametrize(("words", "named"), CHANGES.values(), ids=CHANGES)
+def test_resume_with_a_change(contrapose: Command, trained: Path, tmp_path: Path, words: list[str], named: str) -> None:
+    write_csv(tmp_path / "other.csv", some_pairs(9))
+    words = [word.format(folder=tmp_path) for word in words]
+    with nothing_written(trained):
+        refused(contrapose("train", *words, "--resume", "--out", trained), named, "CL-RUN-003")
+
+
+@pytest.mark.parametrize("value", ["null", "17"])
+def test_a_row_to_embed_that_is_no_text(contrapose: Command, trained: Path, tmp_path: Path, value: str) -> None:
+    (tmp_path / "docs.jsonl").write_text(f'{{"body": "a cat"}}\n{{"body": {value}}}\n', encoding="utf-8")
+    words = ["embed", trained, tmp_path / "docs.jsonl", "--column", "body", "--out", tmp_path / "v.npy"]
+    with nothing_written(tmp_path):
+        refused(contrapose(*words), "docs.jsonl, line 2", "'body'", "not text", "CL-DATA-011")
+
+
+def test_a_run_that_has_no_model_yet(contrapose: Command, trained: Path, pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(trained / "config.yaml", run)
+    done = contrapose("evaluate", run, "--on", f"retrieval={pairs}")
+    refused(done, "has not finished", f"contrapose train --resume --out {run}")
+
+
+def test_a_record_of_a_model_that_is_damaged(contrapose: Command, trained: Path, pairs: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(trained / "model", tmp_path / "model"))
+    (model / "contrapose.json").write_text('{"modality": "te', encoding="utf-8")
+    done = contrapose("embed", model, pairs, "--column", "anchor", "--out", tmp_path / "v.npy")
+    refused(done, "contrapose.json", "CL-MODEL-005")
 
 
 def test_resume_of_nothing(contrapose: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_the_command_in_the_configuration_repeats_the_run(contrapose: Command, t
     assert (tmp_path / "again/model/model.safetensors").read_bytes() == (
         trained / "model/model.safetensors"
     ).read_bytes()
+
+
+def test_resume_needs_nothing_else_and_takes_what_agrees(
+    contrapose: Command, quick: list[str], trained: Path, tmp_path: Path
+) -> None:
+    before = (trained / "model/model.safetensors").read_bytes()
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    for words in (["train"], [*quick, "--set", "select_every=3"], ["train", "pairs", "--set", "batch_size=8"]):
+        shutil.rmtree(run / "model")
+        done = contrapose(*words, "--resume", "--out", run)
+        assert done.code == 0, done.errors
+        assert (run / "model/model.safetensors").read_bytes() == before
 
 
 def test_evaluate_adds_a_result(contrapose: Command, quick: list[str], tmp_path: Path) -> None:

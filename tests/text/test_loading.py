@@ -104,6 +104,11 @@ def test_a_missing_folder_offers_its_neighbour(tiny_bert):
         TextEncoder.open(str(tiny_bert.with_name("tiny_brt")))
 
 
+def test_an_unknown_name_lists_no_folders_that_have_nothing_to_do_with_it(tiny_bert):
+    with pytest.raises(EncoderUnknown, match=r"There is no folder .*; known: minilm\."):
+        TextEncoder.open(str(tiny_bert.with_name("quite_another")))
+
+
 def test_a_model_of_the_hub_is_found_in_its_cache(offline, tiny_bert):
     commit = "0123456789abcdef0123456789abcdef01234567"
     home = offline / "models--someone--tiny"

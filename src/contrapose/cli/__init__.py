@@ -33,6 +33,9 @@ def main() -> None:
 
 
 def refuse(error: Exception) -> None:
-    """One line and exit code 2."""
-    print(f"contrapose: {error}", file=sys.stderr)
+    """One line and exit code 2; of several processes the first one speaks."""
+    from contrapose.cli.app import is_first_process
+
+    if is_first_process():
+        print(f"contrapose: {error}", file=sys.stderr)
     sys.exit(2)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -55,10 +56,14 @@ def train(
     map: Map = [],
     set: Annotated[
         list[str],
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting: temperature=0.05, encoder.layers=4. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting: temperature=0.05, encoder.layers=4; NAME= empties one. Repeatable, the last counts.",
+        ),
     ] = [],
     settings: Annotated[
-        Path | None, typer.Option(help="Settings from a YAML file; --set goes before it.", show_default=False)
+        Path | None, typer.Option(help="Settings from a YAML file; --set overrides it.", show_default=False)
     ] = None,
     on: On = [],
     select: Annotated[
@@ -71,7 +76,10 @@ def train(
     ] = None,
     drop_empty: DropEmpty = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out; nothing else need be repeated.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run in --out. Nothing else need be given, and what is must agree."
+        ),
     ] = False,
 ) -> None:
     """Train an encoder.
@@ -90,38 +98,39 @@ def train(
     """
     from contrapose import api
     from contrapose.training.interrupts import Stopped
+    from contrapose.training.settings import read_settings
 
     try:
-        if resume and method is None and data is None:
-            if out is None:
-                raise UsageInvalid("--resume needs the run's folder: contrapose train --resume --out runs/faq.")
-            run = api.resume(out)
-        else:
-            if method is None or data is None:
-                raise UsageInvalid("train needs a method and --data: contrapose train pairs --data pairs.csv.")
-            values = {**(api.read_settings(settings) if settings else {}), **pairs_of(set, "--set")}
-            run = api.train(
-                method,
-                data,
-                encoder=encoder,
-                out=out,
-                columns=pairs_of(map, "--map"),
-                on=pairs_of(on, "--on"),
-                select=pairs_of([select], "--select") if select else None,
-                drop_empty=drop_empty,
-                resume=resume,
-                settings=values,
-            )
+        chosen = {
+            "encoder": encoder,
+            "columns": pairs_of(map, "--map"),
+            "on": pairs_of(on, "--on"),
+            "select": pairs_of([select], "--select") if select else None,
+            "drop_empty": drop_empty,
+            "settings": {**(read_settings(settings) if settings else {}), **settings_of(set)},
+        }
+        if resume and out is None:
+            raise UsageInvalid("--resume needs the run's folder: contrapose train --resume --out runs/faq.")
+        if not resume and (method is None or data is None):
+            raise UsageInvalid("train needs a method and --data: contrapose train pairs --data pairs.csv.")
+        run = (
+            api.resume(out, method=method, data=data, **chosen)
+            if resume
+            else api.train(method, data, out=out, **chosen)
+        )
     except Stopped as stopped:
         raise typer.Exit(128 + stopped.signal_number) from None
-    run.show()
+    if is_first_process():
+        run.show()
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/demo"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was stopped.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of everything random; 0 when left out.", show_default=False)
+    ] = None,
 ) -> None:
     """An English sentence encoder learns Latvian from 6,900 real translation pairs, in minutes on a laptop.
 
@@ -131,7 +140,8 @@ def demo(
     from contrapose.training.interrupts import Stopped
 
     try:
-        run = api.resume(out) if resume else api.demo(out, seed)
+        seeded = {} if seed is None else {"seed": seed}
+        run = api.resume(out, settings=seeded) if resume else api.demo(out, **seeded)
     except Stopped as stopped:
         raise typer.Exit(128 + stopped.signal_number) from None
     run.show()
@@ -230,7 +240,7 @@ def check(
     """
     from contrapose import api
 
-    report = api.check(data, method, encoder=encoder, columns=pairs_of(map, "--map"), settings=pairs_of(set, "--set"))
+    report = api.check(data, method, encoder=encoder, columns=pairs_of(map, "--map"), settings=settings_of(set))
     typer.echo(report.to_text())
     raise typer.Exit(1 if report.problems else 0)
 
@@ -240,7 +250,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
     """Write report.html anew: one file to look at and to pass on, without network requests."""
     from contrapose import api
 
-    typer.echo(f"{api.report(run)}")
+    typer.echo(f"{api.write_report(run)}")
 
 
 @app.command()
@@ -296,20 +306,33 @@ def reproduce(
     Console().print(result)
 
 
-def pairs_of(options: list[str], option: str) -> dict[str, Any]:
-    """["a=b"] to {"a": "b"}; of a setting given twice the last value holds.
+def is_first_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
 
-    Raises UsageInvalid for one without its `=`, and for a protocol that is given two data.
-    """
-    pairs: dict[str, Any] = {}
+
+def pairs_of(options: list[str], option: str) -> dict[str, str]:
+    """["a=b"] to {"a": "b"}. Raises UsageInvalid for one without its `=` or value, and for a name with two values."""
+    pairs: dict[str, str] = {}
     for each in options:
-        if "=" not in each.strip("="):
+        name, _, value = each.partition("=")
+        if not name or not value:
             raise UsageInvalid(f"{option} {each} has no value; write {option} NAME=VALUE.")
-        name, value = each.split("=", 1)
-        if option == "--on" and pairs.get(name, value) != value:
+        if pairs.get(name, value) != value:
+            what = "column" if option == "--map" else "protocol"
+            later = (
+                f" Score the other data afterwards: contrapose evaluate RUN --on {each}." if option == "--on" else ""
+            )
             raise UsageInvalid(
-                f"--on {name} is given as {pairs[name]} and as {value}; give each protocol once, and score the other data "
-                f"afterwards: contrapose evaluate RUN --on {each}."
+                f"{option} {name} is given as {pairs[name]} and as {value}; give each {what} once.{later}"
             )
         pairs[name] = value
     return pairs
+
+
+def settings_of(options: list[str]) -> dict[str, str]:
+    """Of a setting that is named twice the last value counts; `NAME=` empties it. Raises UsageInvalid for one without its `=`."""
+    for each in options:
+        if not each.partition("=")[0] or "=" not in each:
+            raise UsageInvalid(f"--set {each} has no value; write --set NAME=VALUE.")
+    return dict(each.split("=", 1) for each in options)

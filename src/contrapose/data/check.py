@@ -108,10 +108,10 @@ class CheckReport:
         from rich.console import Console
 
         stream = io.StringIO()
-        Console(file=stream, width=width, color_system=None, force_terminal=False).print(self)
+        Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False).print(self)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
-    __str__ = to_text
+    __str__ = __repr__ = to_text
 
     def __rich__(self) -> RenderableType:
         from contrapose.data.check_view import view

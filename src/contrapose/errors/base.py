@@ -17,6 +17,10 @@ class ContraposeError(Exception):
     def __str__(self) -> str:
         return f"{self.args[0]} [{self.code}]"
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence alone, as the command line does."""
+        return [str(self)]
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'known'?` for the closest of the known names, or the whole list when none is close."""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
-from contrapose.errors import ModelFolderInvalid, RunExists, WeightsChanged
+from contrapose.errors import ModelFolderInvalid, RunExists, WeightsChanged, WriteFailed
 from contrapose.training.encoder import Encoder
 from contrapose.training.run_folder import write_text
 
@@ -30,7 +31,7 @@ class Model:
     encoders: dict[str, Encoder]
     modality: str
     method: str
-    fingerprint: str = ""  # of the weights, where they were read from a folder
+    fingerprint: str = ""  # of the weights, where they stand in a folder
 
     @property
     def dim(self) -> int:
@@ -54,7 +55,7 @@ class Model:
     def save(self, path: Path | str) -> Path:
         """Write the model folder. Raises RunExists when there is something at `path`."""
         path = Path(path)
-        if path.exists() and any(path.iterdir()):
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunExists(f"{path} exists already; give the model another folder.")
         write_model(self, path)
         return path
@@ -69,25 +70,45 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def write_model(model: Model, path: Path, card: str | None = None) -> None:
-    """Write a model folder whole or not at all, replacing what stands there; one folder an encoder where there are several."""
+    """Write a model folder whole or not at all, replacing what stands there; one folder an encoder where there are several.
+
+    Raises WriteFailed, with nothing left behind, when the disk says no.
+    """
     temporary = path.with_name(path.name + ".writing")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    try:
+        model.fingerprint = write_files(model, temporary, card)
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise WriteFailed(
+            f"{path} could not be written ({error}). Make room; training goes on with --resume, and loses nothing."
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_files(model: Model, folder: Path, card: str | None) -> str:
+    """Every file of a model folder; the fingerprint of the weights."""
+    folder.mkdir(parents=True)
     places = {name: "." if len(model.encoders) == 1 else name for name in model.encoders}
     for name, encoder in model.encoders.items():
-        encoder.save(temporary / places[name])
+        encoder.save(folder / places[name])
     record = {
         "format": 1,
         "modality": model.modality,
         "method": model.method,
         "encoders": {name: {"folder": places[name], **encoder.record()} for name, encoder in model.encoders.items()},
-        "sha256": {str(file.relative_to(temporary)): sha256(file) for file in sorted(temporary.rglob("*.safetensors"))},
+        "sha256": {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))},
     }
-    write_text(temporary / RECORD, json.dumps(record, indent=2, ensure_ascii=False))
+    write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False))
     if card is not None:
-        write_text(temporary / "README.md", card)
-    shutil.rmtree(path, ignore_errors=True)
-    temporary.rename(path)
+        write_text(folder / "README.md", card)
+    return fingerprint_of(record)
+
+
+def fingerprint_of(record: Mapping[str, Any]) -> str:
+    return "+".join(record["sha256"].values())
 
 
 def load(path: Path | str) -> Model:
@@ -99,7 +120,7 @@ def load(path: Path | str) -> Model:
     folder = path if (path / RECORD).is_file() else path / "model"
     if path.is_file() or not (folder / RECORD).is_file():
         raise ModelFolderInvalid(refusal(path))
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record = read_record(folder / RECORD)
     for name, expected in record["sha256"].items():
         file = folder / name
         found = sha256(file) if file.is_file() else "no such file"
@@ -111,13 +132,28 @@ def load(path: Path | str) -> Model:
     encoders = {
         name: opened.load_encoder(folder / facts["folder"], facts) for name, facts in record["encoders"].items()
     }
-    return Model(encoders, record["modality"], record["method"], "+".join(record["sha256"].values()))
+    return Model(encoders, record["modality"], record["method"], fingerprint_of(record))
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """What a model folder says of itself. Raises ModelFolderInvalid when the file is damaged."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record.keys() >= {"modality", "method", "encoders", "sha256"}:
+            return record
+    except (ValueError, AttributeError):
+        pass
+    raise ModelFolderInvalid(f"{file} is not what was saved. Copy the folder again, or export it anew.")
 
 
 def refusal(path: Path) -> str:
     """Why `path` is no model of ours, and what to do."""
     if not path.exists():
         return f"{path} is not there; give a run folder or its model folder."
+    if (path / "config.yaml").is_file():
+        return (
+            f"{path} has no model yet: the run has not finished. Go on with it: contrapose train --resume --out {path}"
+        )
     pickled = [path] if path.is_file() else sorted(path.glob("*"))
     pickled = [file for file in pickled if file.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"}]
     if pickled:
@@ -137,55 +173,3 @@ def largest_difference(first: Encoder, second: Encoder, values: Sequence[Any]) -
     """The largest difference of any component of the unit vectors that two encoders give."""
     a, b = (unit(encoder.encode(values, progress=False)) for encoder in (first, second))
     return float(np.abs(a - b).max()) if len(values) else 0.0
-
-
-def card_text(model: Model, config: Mapping[str, Any], results: Sequence[Mapping[str, Any]], checked: str) -> str:
-    """The model card: data, method, settings, results with intervals, licence, how to use."""
-    settings = "\n".join(f"| {name} | {value} |" for name, value in {**config["encoder"], **config["settings"]}.items())
-    tables = "\n\n".join(result_table(entry["result"]) for entry in results) or "Not evaluated."
-    return f"""---
-library_name: contrapose
-tags: [contrapose, {model.modality}, embeddings]
----
-# {config["method"]} on {config["data"]["source"]}
-
-{model.dim}-dimensional embeddings, trained by contrapose {config["contrapose"]} with the method `{config["method"]}` on {config["data"]["rows"]:,} rows of
-`{config["data"]["source"]}` (SHA-256 of the data {config["data"]["fingerprint"][:16]}…), starting from the encoder `{config["encoder"]["name"]}`.
-
-## Use
-
-```python
-import contrapose
-
-model = contrapose.load("path/to/this/folder")
-vectors = model.encode(["a sentence"])
-```
-
-{checked}
-
-## Results
-
-{tables}
-
-## Settings
-
-| setting | value |
-|---|---|
-{settings}
-
-## Licence
-
-The weights are derived from those of `{config["encoder"]["name"]}` and from the data named above: their licences apply. No other is added.
-"""
-
-
-def result_table(result: Mapping[str, Any]) -> str:
-    """A result as Markdown: a metric a row, a system a column, each mean with its 95 % interval."""
-    systems = result["systems"]
-    lines = [f"{result['description']} Data: `{result['data']}`, {result['rows']:,} rows.", ""]
-    lines += ["| | " + " | ".join(systems) + " |", "|---" * (len(systems) + 1) + "|"]
-    for metric in dict.fromkeys(name for scores in systems.values() for name in scores):
-        found = [scores.get(metric) for scores in systems.values()]
-        cells = [f"{s['value']:.3f} [{s['low']:.3f}, {s['high']:.3f}]" if s else "–" for s in found]
-        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,8 @@ def find(name: str, revision: str | None = None) -> tuple[Path, str | None]:
         raise EncoderUnknown(
             f"{path} is a file; give the folder that holds it, with config.json, model.safetensors and the tokeniser."
         )
-    near = nearest(path.name, [OFFLINE, *(entry.name for entry in path.parent.glob("*/"))])
+    folders = (entry.name for entry in path.parent.glob("*/"))
+    near = nearest(path.name, [OFFLINE, *difflib.get_close_matches(path.name, folders)])
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise EncoderUnknown(f"There is no folder {path}; {near}")
     return _from_hub(name, revision, near)

@@ -8,18 +8,20 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from contrapose.training.progress import redraws
+
 PATIENCE = 2.0  # seconds before anything is shown
 
 
 class Bar:
-    """`with Bar("Encoding", 10_000) as bar: bar.advance(64)`: nothing for two seconds, then a bar on stderr where it is a terminal."""
+    """`with Bar("Encoding", 10_000) as bar: bar.advance(64)`: nothing for two seconds, then a bar on stderr where one can be drawn."""
 
     def __init__(self, what: str, total: int, *, shown: bool = True, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, console=self.console, transient=True)
         self.task = self.progress.add_task(what, total=total)
-        self.shown = shown and (self.console.is_terminal or self.console.is_jupyter)
+        self.shown = shown and redraws(self.console)
         self.began = time.monotonic()
 
     def advance(self, count: int) -> None:

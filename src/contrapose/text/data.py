@@ -14,12 +14,12 @@ import pyarrow as pa
 import torch
 from torch import LongTensor, Tensor
 
-from contrapose.data.arrow import open_arrow
+from contrapose.data.arrow import is_text, open_arrow
 from contrapose.data.batches import Data
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.data.check import CheckReport, TokenMeasure, check
 from contrapose.data.table import Table, row_numbers
-from contrapose.errors import TextInvalid
+from contrapose.errors import TextInvalid, ValueKind
 from contrapose.text._progress import Bar
 from contrapose.training.method import Card
 
@@ -257,3 +257,17 @@ def check_data(table: Table, card: Card, encoder: TextEncoder, batch_size: int) 
         return tokenizer.decode(tokenizer(text, truncation=True, max_length=encoder.max_tokens)["input_ids"])
 
     return check(table, card.columns, batch_size=batch_size, tokens=TokenMeasure(count, decode, encoder.max_tokens))
+
+
+def refuse_values(table: Table, column: str) -> None:
+    """Raises ValueKind, with the place of the first, for values of a column that are no text: nothing is embedded before that is known."""
+    values = table.arrow(column)
+    if is_text(values.type) and not values.null_count:
+        return
+    unfit = [row for row, value in enumerate(table[column]) if not isinstance(value, str)]
+    if unfit:
+        count = "the only such row" if len(unfit) == 1 else f"{len(unfit):,} such rows in all"
+        raise ValueKind(
+            f"{table.where(unfit[0])}: column '{column}' is {table[column][unfit[0]]!r}, not text ({count}). "
+            "Leave such rows out, or name another column."
+        )

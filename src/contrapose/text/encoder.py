@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from contrapose.errors import EncoderNotRebuildable, PoolingUnavailable, TextInvalid, UsageInvalid
 from contrapose.text import _packed
+from contrapose.text._export import compare_export, usage
 from contrapose.text._layout import INNER, MODE_OF, read_layout, write_sentence_transformers
 from contrapose.text._loading import (
     OFFLINE,
@@ -30,6 +30,8 @@ from contrapose.text._progress import Bar
 from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise
 from contrapose.training.encoder import Encoder
 from contrapose.training.settings import parse_settings
+
+__all__ = ["EncoderOptions", "Head", "TextEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]
 
 MAX_TOKENS = 128  # where neither the caller nor the folder says anything
 BATCH = 256  # texts between two updates of the progress bar when encoding
@@ -363,7 +365,7 @@ def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) 
         named = dict(encoder)
         return open_encoder(named.pop("name", None), {**named, **chosen})
     if isinstance(encoder, tuple) and len(encoder) == 2:
-        return TextEncoder(*encoder, **chosen)
+        return TextEncoder(*encoder, **{"max_tokens": min(MAX_TOKENS, most_tokens(*encoder)), **chosen})
     if isinstance(encoder, TextEncoder):
         if chosen:
             raise UsageInvalid(
@@ -380,19 +382,3 @@ def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) 
 def load_encoder(folder: Path, record: Mapping[str, Any]) -> TextEncoder:
     """The encoder that `save` wrote into a folder. Raises EncoderNotRebuildable for a module of your own."""
     return TextEncoder.from_record(record, folder)
-
-
-def compare_export(folder: Path, encoder: TextEncoder, texts: Sequence[str]) -> dict[str, float]:
-    """Reader to the largest difference of any component of the unit vectors that it gives for `texts` from the folder, and ours.
-
-    Empty where no other reader is installed or none can read this encoder.
-    """
-    if not encoder.exports_to_sentence_transformers or importlib.util.find_spec("sentence_transformers") is None:
-        return {}
-    from sentence_transformers import SentenceTransformer
-
-    with torch.random.fork_rng(), quiet():  # it draws fresh weights for a pooler that nothing uses
-        reader = SentenceTransformer(str(folder), device="cpu")
-        theirs = reader.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
-    ours = nn.functional.normalize(torch.from_numpy(encoder.encode(texts, progress=False)), dim=-1).numpy()
-    return {"sentence-transformers": float(np.abs(ours - theirs).max(initial=0.0))}

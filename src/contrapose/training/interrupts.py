@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,14 +16,20 @@ class Stopped(Exception):  # noqa: N818 (nothing went wrong)
         super().__init__(f"stopped by {signal.Signals(signal_number).name} after step {step}; everything is saved")
         self.signal_number = signal_number
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence alone."""
+        return [f"The run was {self}."]
+
 
 class Interrupts:
-    """`requested`: the number of the signal that asked the run to stop, 0 while none did."""
+    """`requested`: the number of the signal that asked the run to stop, 0 while none did. `at_once`: do not wait for the step in hand."""
 
     requested: int = 0
+    at_once: bool = False
 
     def handle(self, signal_number: int, frame: FrameType | None) -> None:
-        if self.requested:  # asked twice: at once, from the last checkpoint on
+        if self.at_once or self.requested:  # asked twice: at once, from the last checkpoint on
+            self.requested = signal_number
             raise KeyboardInterrupt
         self.requested = signal_number
 
@@ -41,3 +47,19 @@ def interrupts() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_at_once(saved_step: Callable[[], int]) -> Iterator[None]:
+    """SIGINT and SIGTERM raise Stopped in the midst of the block: for all around the steps of a run, which `--resume` does anew.
+
+    Within `interrupts`, inside the block, the step in hand is finished first. `saved_step`: the last step that is saved.
+    """
+    with interrupts() as asked:
+        asked.at_once = True
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not asked.requested:  # the second signal to a step in hand
+                raise
+            raise Stopped(asked.requested, saved_step()) from None

@@ -55,6 +55,8 @@ def fit(
         run = Run(create, method(settings), data, folder, fabric, select, told, position, asked)
         while (stage := run.root.next_stage(position.finished)) is not None:
             train_stage(run, stage, tensors)
+            if number := any_process(asked.requested):  # while the stage was closed; it is saved
+                raise Stopped(number, position.total_step)
             tensors = {}
         model = finished_model(run, position.finished[-1].name)
         if late := any_process(asked.requested):  # a signal after the last step must not be lost

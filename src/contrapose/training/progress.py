@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from typing import Any, Protocol
 
@@ -20,6 +21,11 @@ class Reporter(Protocol):
     def end(self) -> None: ...
 
 
+def redraws(console: Console) -> bool:
+    """Whether a bar can be drawn over and over: in a terminal, and in a notebook that has ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
+
+
 class Silent:
     """Tells nobody: for tests, and for all processes but the first."""
 
@@ -30,7 +36,7 @@ class Silent:
 
 
 class Terminal:
-    """A bar with the time left and the last line of figures; where output is no terminal, the line alone every ten seconds."""
+    """A bar with the time left and the last line of figures; where nothing can be redrawn, the line alone every ten seconds."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
@@ -44,7 +50,7 @@ class Terminal:
 
     def begin(self, stage: str, step: int, steps: int) -> None:
         self.steps, self.spoken, self.began, self.first = steps, 0.0, time.monotonic(), step
-        if not (self.console.is_terminal or self.console.is_jupyter):
+        if not redraws(self.console):
             return
         columns = (
             TextColumn("{task.description}"),

@@ -24,6 +24,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.results_file = self.path / "results.json"
         self.model = self.path / "model"
@@ -117,11 +118,17 @@ class RunFolder:
 
     def write_checkpoint(self, total_step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         write_checkpoint(self.checkpoints / f"step-{total_step:09d}.safetensors", tensors, facts)
-        for old in self.checkpoint_files()[:-KEPT]:
+        left_by_a_kill = [*self.checkpoints.glob("*.writing"), *self.checkpoints.glob(".tmp*")]  # ours, safetensors'
+        for old in [*self.checkpoint_files()[:-KEPT], *left_by_a_kill]:
             old.unlink()
 
     def checkpoint_files(self) -> list[Path]:
         return sorted(self.checkpoints.glob("step-*.safetensors"))
+
+    def saved_step(self) -> int:
+        """The steps over all stages that the newest checkpoint stands for; 0 without one."""
+        files = self.checkpoint_files()
+        return int(files[-1].stem.removeprefix("step-")) if files else 0
 
     def last_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and facts of the newest checkpoint, or None when the run was stopped before its first."""
@@ -146,7 +153,9 @@ def write_text(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise WriteFailed(f"{path} could not be written ({error.strerror}).") from None
+        raise WriteFailed(
+            f"{path} could not be written ({error.strerror}). Make room and repeat the command; training goes on with --resume."
+        ) from None
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,7 +21,8 @@ from pydantic import (
     field_validator,
 )
 
-from contrapose.errors import SettingInvalid, SettingUnknown, nearest
+from contrapose.errors import SettingInvalid, SettingsFileInvalid, SettingUnknown, nearest
+from contrapose.training.run_folder import flattened
 
 
 class MethodSettings(BaseModel):
@@ -83,21 +87,38 @@ SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
 
 def parse_settings(kind: type[SettingsType], values: Mapping[str, Any], *, owner: str) -> SettingsType:
-    """Settings of `kind` from names and values; text is converted by the field's type.
+    """Settings of `kind` from names and values; text is converted by the field's type, and an empty one is None where a setting may be empty.
 
     Raises SettingUnknown (naming the nearest setting) or SettingInvalid (naming setting, value and what is allowed).
     """
     for name in values:
         if name not in kind.model_fields:
             raise SettingUnknown(f"{owner} has no setting '{name}'; {nearest(name, kind.model_fields)}")
+    fields = kind.model_fields
+    empty = {name for name, value in values.items() if value == "" and NoneType in get_args(fields[name].annotation)}
     try:
-        return kind(**values)
+        return kind(**{name: None if name in empty else value for name, value in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if not name:  # a relation between settings: its message names them
             raise SettingInvalid(f"{owner}: {allowed}.") from None
-        field = kind.model_fields.get(str(first["loc"][0]))
+        field = fields.get(str(first["loc"][0]))
         meaning = f" {field.description}" if field is not None and field.description else ""
         raise SettingInvalid(f"{owner}: setting '{name}' {allowed}; got {first['input']!r}.{meaning}") from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Names and values of a YAML file, nested names joined by dots. Raises SettingsFileInvalid naming the line."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsFileInvalid(f"{path} cannot be read ({error.strerror}). Check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise SettingsFileInvalid(f"{path}{place} is not YAML; write one `name: value` a line.") from None
+    if not isinstance(values, dict):
+        raise SettingsFileInvalid(f"{path} holds no names and values; write one `name: value` a line.")
+    return flattened(values)

@@ -1,0 +1,40 @@
+"""The command line that repeats a run: stands in config.yaml, in the report, and in what a stopped run says."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from contrapose.training.settings import MethodSettings
+
+ENCODER_OPTIONS = ("layers", "pooling", "max_tokens", "revision")
+
+
+def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings) -> str:
+    """The command of a run's configuration, settings at their default left out."""
+    words = ["contrapose", "train", config["method"], "--data", config["data"]["source"]]
+    words += ["--encoder", config["encoder"]["name"]]
+    for needed, yours in config["data"]["columns"].items():
+        words += ["--map", f"{needed}={yours}"]
+    for name, value in config["encoder"].items():
+        if name in ENCODER_OPTIONS and value is not None:
+            words += ["--set", f"encoder.{name}={value}"]
+    usual = defaults.model_dump(mode="json")
+    for name, value in config["settings"].items():
+        if value != usual[name]:
+            words += ["--set", f"{name}={'' if value is None else value}"]
+    for option in ("select", "on"):
+        for protocol, source in (config[option] or {}).items():
+            words += [f"--{option}", f"{protocol}={source}"]
+    if config["data"]["drop_empty"]:
+        words.append("--drop-empty")
+    return shlex.join([*words, "--out", str(out)])
+
+
+def how_to_go_on(config: Mapping[str, Any], out: Path) -> str:
+    """What to do with a run that was stopped."""
+    if config.get("from_python"):
+        return f"Go on with the same call: contrapose.train(…, out={str(out)!r}, resume=True)."
+    return f"Go on with: contrapose train --resume --out {shlex.quote(str(out))}"
