@@ -18,7 +18,7 @@ import pytest
 from contrapose.training.run_folder import RunFolder
 from tests.cli.conftest import Done
 
-STEPS, KILLS = 60, 4
+STEPS, EPOCH, EVERY = 60, 8, 7  # steps in all, of an epoch, between two checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def words(tiny_bert: Path, pairs: Path) -> list[str]:
     settings = {
         "batch_size": 8,
         "steps": STEPS,
-        "checkpoint_every": 7,
+        "checkpoint_every": EVERY,
         "select_every": 10,
         "log_every": 1,
         "learn_temperature": True,
@@ -73,33 +73,64 @@ def start(*words: object) -> subprocess.Popen:
     )
 
 
-def wait_for_metrics(run: Path, lines: int, process: subprocess.Popen) -> None:
-    file = run / "metrics.jsonl"
-    while process.poll() is None and (not file.exists() or file.read_bytes().count(b"\n") < lines):
+def steps_taken(run: Path) -> int:
+    """By the lines of metrics, one a step."""
+    return max((line["total_step"] for line in RunFolder(run).metrics()), default=0)
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    while process.poll() is None and steps_taken(run) < step:
         time.sleep(0.01)
+
+
+def kill_after_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    """SIGKILL as soon as the step's line of metrics is there."""
+    wait_for_step(run, step, process)
+    process.kill()
+
+
+def kill_while_writing(run: Path, process: subprocess.Popen) -> bool:
+    """SIGKILL while the next checkpoint is being written; whether that came off, as what it left says."""
+    before = unfinished(run)
+    while process.poll() is None and not unfinished(run) - before:
+        pass  # a file is there for a millisecond or two
+    process.kill()
+    process.wait()
+    return bool(unfinished(run) - before)
+
+
+def unfinished(run: Path) -> set[str]:
+    """Checkpoints that are being written, or were when a process died: first under safetensors' temporary name, then under ours."""
+    return {name for name in os.listdir(run / "checkpoints") if name.startswith(".tmp") or name.endswith(".writing")}
 
 
 def test_killed_at_random_moments_and_resumed(words: list[str], unbroken: Path, tmp_path: Path) -> None:
     seed = int(os.environ.get("CONTRAPOSE_KILL_SEED") or secrets.randbelow(2**31))
     print(f"to kill at the same moments again: CONTRAPOSE_KILL_SEED={seed}")
     drawn, out = random.Random(seed), tmp_path / "run"
-    command: list[object] = [*words, "--out", out]
-    for moment in sorted(drawn.sample(range(2, STEPS), KILLS)):
-        process = start(*command)
-        wait_for_metrics(out, moment, process)
-        if drawn.random() < 0.5:  # in the middle of writing a checkpoint, if one comes along
-            for _ in range(200):
-                if any(out.glob("checkpoints/*.writing")):
-                    break
-                time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    process = start(*words, "--out", out)
+    kill_after_step(out, drawn.randrange(9, 16), process)  # in the second epoch
+    moments = drawn.sample(["mid-epoch", "between epochs", "writing", "writing"], 4)
+    while moments:
         process.communicate()
-        command = ["train", "--resume", "--out", out]
-    process = start(*command)
+        done = RunFolder(out).saved_step()
+        RunFolder(out).forget_metrics(after=done)  # as a resumed run does first: from here on, lines are its own
+        process = start("train", "--resume", "--out", out)
+        if moments[-1] == "writing":
+            if not kill_while_writing(out, process):
+                continue  # it was written before the signal came: once more, with the next one
+        elif moments[-1] == "between epochs":
+            kill_after_step(out, done - done % EPOCH + EPOCH, process)
+        else:
+            kill_after_step(out, done + drawn.randrange(1, EPOCH), process)
+        moments.pop()
+    process.communicate()
+    process = start("train", "--resume", "--out", out)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert weights(out) == weights(unbroken)
     assert metrics(out) == metrics(unbroken)
+    assert not unfinished(out)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -108,7 +139,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
 ) -> None:
     out = tmp_path / "run"
     process = start(*words, "--out", out)
-    wait_for_metrics(out, 9, process)
+    wait_for_step(out, 9, process)
     process.send_signal(sent)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 128 + sent
@@ -132,3 +163,39 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_good_one(words: lis
     assert "CL-RUN-005" in errors.splitlines()[-1]
     assert RunFolder(out).last_checkpoint() is not None
     assert not list(out.glob("checkpoints/*.writing"))
+
+
+@pytest.mark.parametrize("most", [1_000, 50_000, 200_000], ids=["results.json", "model", "report.html"])
+def test_a_result_that_cannot_be_written_is_made_on_resume(
+    words: list[str], pairs: Path, tmp_path: Path, most: int, request: pytest.FixtureRequest
+) -> None:
+    out = tmp_path / "run"
+    process = start(*words, "--on", f"retrieval={pairs}", "--set", "steps=8", "--out", out)
+    while process.poll() is None and not (out / "checkpoints" / "stage-train.safetensors").exists():
+        time.sleep(0.01)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    last = errors.splitlines()[-1]
+    assert request.node.callspec.id in last
+    assert "CL-RUN-005" in last
+    assert not list(out.glob("*.writing"))
+    process = start("train", "--resume", "--out", out)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert {"model", "results.json", "report.html"} <= {path.name for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_while_it_is_evaluated_says_how_to_go_on(
+    words: list[str], pairs: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    out = tmp_path / "run"
+    process = start(*words, "--on", f"retrieval={pairs}", "--set", "steps=8", "--out", out)
+    while process.poll() is None and not (out / "checkpoints" / "stage-train.safetensors").exists():
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 128 + sent
+    assert errors.rstrip().endswith(f"contrapose train --resume --out {out}")
+    assert not (out / "report.html").exists()
