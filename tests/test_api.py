@@ -156,7 +156,7 @@ def test_a_run_on_data_from_python_is_evaluated_on_other_data(tiny_bert: Path, t
     run = contrapose.train("pairs", ROWS, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK)
     (result,) = contrapose.evaluate(run, on={"retrieval": some_pairs(12, seed=4)}).results
     assert result.rows == 12
-    assert "fitted on the candidates" in result.description
+    assert "from the candidates" in result.description
 
 
 # ------------------------------------------------------------------------------------------------- modules of one's own

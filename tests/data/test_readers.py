@@ -281,18 +281,20 @@ def test_an_unknown_sample_offers_the_nearest():
         read("sample:latvian/trian")
 
 
-def test_a_dataset_is_read_by_its_address_and_split(tmp_path):
+def test_a_dataset_is_read_by_its_address_and_split(tmp_path_factory):
     """`datasets` finds it in a folder just as it does on the Hub: the same files, splits by name."""
+    # not in tmp_path, whose name begins with test_: a split is also read off the folder's name
+    folder, cache = (tmp_path_factory.mktemp(name) for name in ("pairs", "cache"))
     for split, rows in (("train", 3), ("test", 2)):
         lines = [json.dumps({"anchor": f"{split} {number}", "positive": "p"}) for number in range(rows)]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
     program = (
         "import sys; from contrapose.data.readers import read\n"
         "for split in ('', ':test'): print(list(read('hf:' + sys.argv[1] + split)['anchor']))"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(cache)}
     told = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(folder)], env=environment, capture_output=True, text=True, check=False
     )
     assert told.stdout.splitlines() == ["['train 0', 'train 1', 'train 2']", "['test 0', 'test 1']"], told.stderr
 
