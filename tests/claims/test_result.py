@@ -49,7 +49,7 @@ def test_cells_are_means_with_intervals_over_seeds() -> None:
 
 def test_a_verdict_in_words() -> None:
     (line,) = ClaimResult(RECORD).lines()
-    assert line == "seen: Ours is better. words, spearman: gain +0.100 [+0.050, +0.150], at least 0.01 counts."
+    assert line == "seen: Ours is better. words, spearman: gain +0.100 [+0.050, +0.150]; counts from 0.01."
 
 
 def test_the_terminal_shows_names_as_they_are() -> None:
@@ -64,7 +64,7 @@ def test_the_terminal_shows_names_as_they_are() -> None:
 def test_plain_text_holds_tables_and_verdicts() -> None:
     text = ClaimResult(RECORD).to_text()
     assert "[bold]ours  0.700 [0.452, 0.948]" in text
-    assert text.endswith("at least 0.01 counts.")
+    assert text.endswith("counts from 0.01.")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps({**RECORD, "experiments": [{"name": "words"}]})])

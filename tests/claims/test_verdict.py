@@ -55,11 +55,21 @@ def test_seeds_decide(gains: list[float], least: float, verdict: str) -> None:
     assert decide(over_seeds(gains), least) == verdict
 
 
-def test_the_ends_of_the_interval_decide_and_not_its_mean() -> None:
-    assert decide(Interval(0.02, 1e-9, 0.04), 0.01) == "seen"
-    assert decide(Interval(0.02, 0.0, 0.04), 0.01) == "inconclusive"
-    assert decide(Interval(0.005, -0.001, 0.01), 0.01) == "inconclusive"
-    assert decide(Interval(0.005, -0.001, 0.0099), 0.01) == "not seen"
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((0.02, 1e-9, 0.04), "seen"),
+        ((0.01, 1e-9, 0.02), "seen"),
+        ((0.02, 0.0, 0.04), "inconclusive"),
+        ((0.009, 0.003, 0.015), "inconclusive"),  # a gain for sure; large enough, perhaps
+        ((0.005, -0.001, 0.01), "inconclusive"),
+        ((0.005, -0.001, 0.0099), "not seen"),
+        ((0.005, 0.001, 0.0099), "not seen"),
+    ],
+)
+def test_where_the_verdict_turns(gain: tuple[float, float, float], verdict: str) -> None:
+    """The smallest gain that counts is 0.01."""
+    assert decide(Interval(*gain), 0.01) == verdict
 
 
 @pytest.mark.parametrize(

@@ -109,4 +109,4 @@ def cell(values: Sequence[float]) -> str:
 
 def gain_of(verdict: Mapping[str, Any]) -> str:
     gain = verdict["gain"]
-    return f"gain {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}], at least {verdict['least']:g} counts."
+    return f"gain {gain['mean']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]; counts from {verdict['least']:g}."

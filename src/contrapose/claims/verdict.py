@@ -16,7 +16,7 @@ INTERVAL = (
     "95 % t interval over seeds (n − 1 degrees of freedom); of differences, over the paired differences of equal seeds"
 )
 RULE = (
-    "seen: the whole interval of the gain lies above 0, and it reaches the smallest gain that counts. "
+    "seen: the whole interval of the gain lies above 0, and its mean reaches the smallest gain that counts. "
     "not seen: the interval ends below the smallest gain that counts, or not above 0. inconclusive: anything else."
 )
 
@@ -45,4 +45,4 @@ def decide(gain: Interval, least: float = 0.0) -> Verdict:
     """The verdict on a gain (above 0: as the paper says), where `least` is the smallest that counts. See `RULE`."""
     if gain.high <= 0 or gain.high < least:
         return "not seen"
-    return "seen" if gain.low > 0 else "inconclusive"
+    return "seen" if gain.low > 0 and gain.mean >= least else "inconclusive"
