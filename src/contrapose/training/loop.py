@@ -26,7 +26,7 @@ from contrapose.training.progress import Reporter, Silent, figures_line
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import MethodSettings
 from contrapose.training.setup import make_fabric, precision_said, seed_everything, share_of
-from contrapose.training.stages import Create, Run, Select, build_model, finished_model
+from contrapose.training.stages import Create, RunContext, Select, build_model, finished_model
 
 
 def fit(
@@ -52,7 +52,7 @@ def fit(
         folder.forget_metrics(after=position.total_step)
     with interrupts() as asked, torch.random.fork_rng():
         told = reporter if reporter is not None and fabric.is_global_zero else Silent()
-        run = Run(create, method(settings), data, folder, fabric, select, told, position, asked)
+        run = RunContext(create, method(settings), data, folder, fabric, select, told, position, asked)
         while (stage := run.root.next_stage(position.finished)) is not None:
             train_stage(run, stage, tensors)
             if number := any_process(asked.requested):  # while the stage was closed; it is saved
@@ -64,7 +64,7 @@ def fit(
         return model
 
 
-def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
+def train_stage(run: RunContext, stage: Stage, tensors: dict[str, Tensor]) -> None:
     """One stage to its end. `tensors` are those of the checkpoint in the middle of this stage, or empty."""
     position, folder, fabric = run.position, run.folder, run.fabric
     number = len(position.finished)
@@ -116,9 +116,8 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
             position.total_step += 1
             model.clock.rows += len(rows)
 
-            verdicts = position.health.follow(
-                position.step, model.embeddings, position.terms, model.chance(batch.whole)
-            )
+            chance = model.chance(batch.whole)
+            verdicts = position.health.follow(position.step, model.embeddings, position.terms, chance)
             for verdict in verdicts:
                 run.reporter.say(f"Step {position.step:,}: {verdict}")
             if verdicts or position.step % settings.log_every == 0 or position.step == position.steps:
@@ -138,7 +137,7 @@ def train_stage(run: Run, stage: Stage, tensors: dict[str, Tensor]) -> None:
     close_stage(run, model, stage, data)
 
 
-def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: dict, batch: Batch) -> None:
+def train_step(run: RunContext, model: Method, updates: Sequence[Update], optimisers: dict, batch: Batch) -> None:
     """Every update of one step. Of a term that several updates share, the first value counts: the weights are the step's."""
     step, settings, seen = batch.step, model.settings, {}
     model.before_step(batch)
@@ -167,10 +166,8 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
             refuse_non_finite_gradient(norm, terms, model)  # before clipping spreads it over all parameters
             clip_grads_with_norm_(mine, settings.clip_norm or math.inf, norm)
             optimiser = optimisers[update.optimiser]
-            moved = set(mine)
-            for parameter in model.parameters():
-                if parameter not in moved:
-                    parameter.grad = None  # an optimiser that is shared moves this update's parameters alone
+            for parameter in set(model.parameters()) - set(mine):
+                parameter.grad = None  # an optimiser that is shared moves this update's parameters alone
             for group in optimiser.param_groups:
                 peak = settings.learning_rate if update.lr is None else update.lr
                 group["lr"] = learning_rate(peak, step, run.position.steps, settings)
@@ -180,7 +177,7 @@ def train_step(run: Run, model: Method, updates: Sequence[Update], optimisers: d
     run.position.terms |= seen
 
 
-def close_stage(run: Run, model: Method, stage: Stage, data: Data) -> None:
+def close_stage(run: RunContext, model: Method, stage: Stage, data: Data) -> None:
     """Go back to the best weights, finish, and write the stage down."""
     position, folder = run.position, run.folder
     figures = {}
@@ -197,7 +194,7 @@ def close_stage(run: Run, model: Method, stage: Stage, data: Data) -> None:
     run.fabric.barrier()
 
 
-def score_on_development_data(run: Run, model: Method) -> None:
+def score_on_development_data(run: RunContext, model: Method) -> None:
     """Ask `select`; keep the weights when they are the best yet."""
     position = run.position
     with torch.no_grad():
@@ -210,7 +207,7 @@ def score_on_development_data(run: Run, model: Method) -> None:
             write_checkpoint(run.folder.best_file, model.state_dict(), {"step": position.step, "score": score})
 
 
-def save(run: Run, model: Method, optimisers: dict, batches: Sequence[LongTensor]) -> None:
+def save(run: RunContext, model: Method, optimisers: dict, batches: Sequence[LongTensor]) -> None:
     """A checkpoint: weights, optimisers, the epoch's batches, the position. Random state is a function of the step and needs no saving."""
     floating = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     with naming_step(run.position.step - 1, run.folder):
@@ -219,14 +216,12 @@ def save(run: Run, model: Method, optimisers: dict, batches: Sequence[LongTensor
         return
     tensors = {f"model:{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"optimiser:{name}": tensor for name, tensor in state_tensors(model, optimisers).items()}
-    tensors |= {
-        "batches:rows": torch.cat(list(batches)),
-        "batches:lengths": torch.tensor([len(rows) for rows in batches]),
-    }
+    tensors["batches:rows"] = torch.cat(list(batches))
+    tensors["batches:lengths"] = torch.tensor([len(rows) for rows in batches])
     run.folder.write_checkpoint(run.position.total_step, tensors, asdict(run.position))
 
 
-def log(run: Run, model: Method, batch: Batch) -> None:
+def log(run: RunContext, model: Method, batch: Batch) -> None:
     """A line of metrics.jsonl, the loggers' figures and the line that people read."""
     position, settings = run.position, model.settings
     lap = model.clock.lap()
@@ -248,10 +243,5 @@ def log(run: Run, model: Method, batch: Batch) -> None:
     if run.writes:
         run.folder.append_metrics(metrics)
         run.reporter.step(position.step, figures_line(metrics))
-        logged = {
-            **metrics["terms"],
-            **metrics["geometry"],
-            **metrics["watched"],
-            "learning_rate": metrics["learning_rate"],
-        }
-        run.fabric.log_dict(logged, step=position.total_step)
+        figures = metrics["terms"] | metrics["geometry"] | metrics["watched"]
+        run.fabric.log_dict(figures | {"learning_rate": metrics["learning_rate"]}, step=position.total_step)

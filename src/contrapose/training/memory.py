@@ -22,7 +22,7 @@ from contrapose.training.method import Method, Update, ViewMethod
 from contrapose.training.optimisers import trainable
 from contrapose.training.progress import Silent
 from contrapose.training.settings import parse_memory
-from contrapose.training.stages import Run
+from contrapose.training.stages import RunContext
 
 PROBED = (8, 32)  # rows of the two measurements
 AT_WORK = 1.1  # of what a graph holds, with the gradients of the block that the backward pass is in
@@ -71,7 +71,9 @@ class Allocated(TorchDispatchMode):
         self.live -= self.storages.pop(address, 0)
 
 
-def plan_memory(run: Run, model: Method, data: Data, rows: LongTensor, updates: Iterable[Update]) -> MemoryPlan | None:
+def plan_memory(
+    run: RunContext, model: Method, data: Data, rows: LongTensor, updates: Iterable[Update]
+) -> MemoryPlan | None:
     """Measure what some rows of a batch take in the encoder, and choose the chunk that `settings.memory` allows.
 
     On a copy of the model, so that nothing of it has moved.

@@ -23,7 +23,7 @@ Select = Callable[[Method], float]  # a score on development data, larger is bet
 
 
 @dataclass
-class Run:
+class RunContext:
     """What every part of the loop shares."""
 
     create: Create
@@ -41,7 +41,7 @@ class Run:
         return self.fabric.is_global_zero
 
 
-def build_model(run: Run, stage: Stage) -> Method:
+def build_model(run: RunContext, stage: Stage) -> Method:
     """A stage's method, built; the same weights each time."""
     settings = stage.settings or run.root.settings
     seed_everything(settings.seed, 0, 0)
@@ -50,7 +50,7 @@ def build_model(run: Run, stage: Stage) -> Method:
     return model.to(run.fabric.device, torch.float64 if settings.precision == "fp64" else None)
 
 
-def finished_model(run: Run, name: str) -> Method:
+def finished_model(run: RunContext, name: str) -> Method:
     """The model of a finished stage, from its plan and its file."""
     done = [record.name for record in run.position.finished].index(name)
     stage = run.root.next_stage(run.position.finished[:done])
