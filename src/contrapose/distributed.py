@@ -7,6 +7,7 @@ process on the whole batch. All processes must call these functions in the same 
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,16 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 Value = TypeVar("Value")
 
 BUCKET = 2**23  # elements in one flat bucket of gradients: 32 MiB of fp32, large enough that latency no longer counts
+
+
+def leave_at_exit() -> None:
+    """Take this process out of its group when the interpreter ends: gloo's threads, still running then, may abort it."""
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def world_size() -> int:

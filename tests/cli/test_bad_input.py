@@ -64,6 +64,7 @@ COMMANDS = {
     "temperature below 0": (["--set", "temperature=-0.5"], ["'temperature'", "greater than 0", "CL-SET-003"]),
     "temperature that is no number": (["--set", "temperature=warm"], ["'temperature'", "number", "'warm'"]),
     "an unknown setting": (["--set", "temprature=0.1"], ["'temprature'", "did you mean 'temperature'"]),
+    "an amount of memory that is none": (["--memory", "lots"], ["'memory'", "4GB", "'lots'", "CL-SET-003"]),
     "an unknown encoder": (["--encoder", "minlm"], ["minlm", "did you mean 'minilm'"]),
     "an unknown encoder setting": (["--set", "encoder.layer=2"], ["'layer'", "did you mean 'layers'"]),
     "too many layers": (["--set", "encoder.layers=9"], ["layers=9", "has 2"]),

@@ -14,6 +14,7 @@ import yaml
 
 import contrapose as package
 from contrapose.text.evaluation import PROTOCOLS
+from contrapose.training.precision import has_bf16
 from tests.cli.conftest import Done, some_pairs, write_csv
 
 Command = Callable[..., Done]
@@ -50,6 +51,17 @@ def test_training_says_what_it_is_about_to_do(contrapose: Command, quick: list[s
     assert "7 negatives per anchor" in said
     for noise in ("Warning", "LOAD REPORT", "Writing model shards", "Mixed Precision"):
         assert noise not in said
+
+
+def test_memory_is_a_setting_and_the_plan_names_the_chunk(
+    contrapose: Command, quick: list[str], tmp_path: Path
+) -> None:
+    plenty, scarce = (contrapose(*quick, "--memory", amount, "--out", tmp_path / amount) for amount in ("4GB", "700KB"))
+    print(plenty.errors, scarce.errors)
+    assert (plenty.code, scarce.code) == (0, 0), (plenty.errors, scarce.errors)
+    assert yaml.safe_load((tmp_path / "4GB" / "config.yaml").read_text())["settings"]["memory"] == "4GB"
+    assert any("embedding cache off" in line for line in plenty.errors)
+    assert any("embedding cache on" in line for line in scarce.errors)
 
 
 def test_settings_from_a_file(contrapose: Command, tiny_bert: Path, pairs: Path, tmp_path: Path) -> None:
@@ -128,7 +140,8 @@ def test_embed_writes_the_vectors_of_the_model(contrapose: Command, trained: Pat
         "embed", trained, write_csv(tmp_path / "docs.csv", rows), "--column", "body", *carried, "--out", out
     )
     assert done.code == 0, done.errors
-    expected = package.load(trained).encode([row["body"] for row in rows], progress=False)
+    precision = "bfloat16" if has_bf16("cpu") else "float32"
+    expected = package.load(trained).encode([row["body"] for row in rows], progress=False, precision=precision)
     if suffix == "npy":
         found = np.load(out, allow_pickle=False)
     else:
@@ -136,6 +149,15 @@ def test_embed_writes_the_vectors_of_the_model(contrapose: Command, trained: Pat
         assert table["id"].to_pylist() == [row["id"] for row in rows]
         found = np.array(table["vector"].to_pylist(), dtype=np.float32)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_embed_gives_exact_vectors_where_they_are_asked_for(contrapose: Command, trained: Path, tmp_path: Path) -> None:
+    texts = [pair["anchor"] for pair in some_pairs(9, seed=5)]
+    (tmp_path / "docs.txt").write_text("\n".join(texts))
+    done = contrapose("embed", trained, tmp_path / "docs.txt", "--precision", "float32", "--out", tmp_path / "v.npy")
+    assert done.code == 0, done.errors
+    found = np.load(tmp_path / "v.npy", allow_pickle=False)
+    np.testing.assert_allclose(found, package.load(trained).encode(texts, progress=False), atol=1e-6)
 
 
 def test_methods_lists_and_explains(contrapose: Command) -> None:

@@ -63,8 +63,9 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_no_result(tmp_path: Path) -> None:
     data, out = write_pairs(tmp_path / "data", rows=400), tmp_path / "out"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CONTRAPOSE_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "contrapose", "reproduce", "esimcse", "--data", str(data), "--out", str(out)]
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)}  # as in a shell's background
     with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **ignoring
     ) as running:
         assert "SimCSE" in running.stderr.readline()  # the first training is announced
         running.send_signal(signal.SIGINT)

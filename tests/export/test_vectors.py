@@ -19,7 +19,7 @@ import pytest
 
 from contrapose import errors
 from contrapose.export import vectors
-from contrapose.export.vectors import EmbeddingStopped, embed_corpus
+from contrapose.export.vectors import COMPARED_ROWS, EmbeddingStopped, checked_precision, embed_corpus
 
 ROWS, DIM, PART = 5000, 6, 1500  # parts of two calls, the last part shorter than the others
 TEXTS = [f"text {row}" for row in range(ROWS)]
@@ -335,3 +335,52 @@ def test_progress_says_rows_and_rows_a_second(
     embed(tmp_path / "vectors.npy", Encoder(seconds=0.01), progress=True)
     assert "5,000/5,000" in (said := capsys.readouterr().err)
     assert "rows/s" in said
+
+
+class TwoPrecisions:
+    """In bf16, every vector is turned by an angle."""
+
+    def __init__(self, cosine: float) -> None:
+        self.cosine, self.rows = cosine, 0
+
+    def __call__(self, values: list[str], *, precision: str, progress: bool) -> np.ndarray:
+        self.rows = max(self.rows, len(values))
+        turned = [self.cosine, (1 - self.cosine**2) ** 0.5] if precision == "bfloat16" else [1.0, 0.0]
+        return np.array([turned] * len(values), dtype=np.float32) * 3
+
+
+@pytest.fixture
+def with_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contrapose.training.precision.has_bf16", lambda device: True)
+
+
+@pytest.mark.usefixtures("with_bf16")
+@pytest.mark.parametrize(("cosine", "chosen"), [(0.9995, "bfloat16"), (0.998, "float32"), (float("nan"), "float32")])
+def test_bf16_is_taken_where_the_model_bears_it(cosine: float, chosen: str, capsys: pytest.CaptureFixture[str]) -> None:
+    encode = TwoPrecisions(cosine)
+    assert checked_precision(encode, TEXTS, "auto") == chosen
+    assert encode.rows == COMPARED_ROWS
+    said = capsys.readouterr().err
+    assert f"Embedding in {'bf16' if chosen == 'bfloat16' else 'float32'}" in said
+    assert f"cosines of at least {cosine:.5f}" in said
+
+
+@pytest.mark.usefixtures("with_bf16")
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_a_precision_that_is_asked_for_is_taken_unseen(wanted: str) -> None:
+    assert checked_precision(TwoPrecisions(0.5), TEXTS, wanted) == wanted
+
+
+def test_auto_is_float32_on_a_processor_without_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contrapose.training.precision.has_bf16", lambda device: False)
+    assert checked_precision(TwoPrecisions(1.0), TEXTS, "auto") == "float32"
+
+
+@pytest.mark.usefixtures("with_bf16")
+def test_an_empty_corpus_has_nothing_to_compare() -> None:
+    assert checked_precision(TwoPrecisions(0.5), [], "auto") == "bfloat16"
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(errors.UsageInvalid, match="no precision 'bf16'"):
+        checked_precision(TwoPrecisions(1.0), TEXTS, "bf16")

@@ -17,11 +17,13 @@ from contrapose.errors import (
     EncoderNotRebuildable,
     PoolingUnavailable,
     TextInvalid,
+    UsageInvalid,
 )
 from contrapose.text._loading import load_transformer
 from contrapose.text._pooling import POOLINGS, pool
 from contrapose.text.data import Tokens
 from contrapose.text.encoder import TextEncoder, load_encoder
+from contrapose.training.precision import has_bf16
 from tests.text.tiny import FAMILIES, TEXTS, random_tokens, random_transformer
 
 
@@ -64,7 +66,7 @@ def test_the_order_of_rows_does_not_matter(exact, lengths, training, random):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_as_in_one_padded_batch(family, encoder, tmp_path):
-    """Vectors and gradients, in float64, on the way that training takes: packed where the family can be."""
+    """Vectors and gradients, in float64: packed where the family can be."""
     transformer = load_transformer(random_transformer(family, tmp_path)).double()
     mine = TextEncoder(transformer, encoder.tokenizer, pooling="avg_first_last", max_tokens=16).train()
     tokens = random_tokens([3, 16, 5, 5, 9, 1, 2, 7] * 3)
@@ -82,11 +84,6 @@ def test_every_family_trains_as_in_one_padded_batch(family, encoder, tmp_path):
         torch.testing.assert_close(
             gradient, gradients[1][name], rtol=1e-8, atol=1e-8, msg=lambda said, name=name: f"{name}: {said}"
         )
-
-
-def test_the_families_that_can_are_packed_in_training(encoder):
-    assert encoder.train()._packs
-    assert not encoder.eval()._packs
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -161,6 +158,20 @@ def test_encode_in_bf16_is_close(encoder):
     cosines = (encoder.encode(TEXTS) * encoder.encode(TEXTS, precision="bfloat16")).sum(1)
     assert cosines.min() > 0.999
     assert cosines.min() < 1 - 1e-7  # it was bf16
+
+
+def test_auto_is_bf16_where_the_processor_has_it(encoder):
+    expected = encoder.encode(TEXTS, precision="bfloat16" if has_bf16("cpu") else "float32")
+    assert np.array_equal(encoder.encode(TEXTS, precision="auto"), expected)
+
+
+def test_encode_is_exact_unless_asked_otherwise(encoder):
+    assert np.array_equal(encoder.encode(TEXTS), encoder.encode(TEXTS, precision="float32"))
+
+
+def test_encode_refuses_an_unknown_precision(encoder):
+    with pytest.raises(UsageInvalid, match="no precision 'bf16'"):
+        encoder.encode(TEXTS, precision="bf16")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from contrapose.claims.result import ClaimResult
 from contrapose.claims.trials import Trials
 from contrapose.claims.verdict import INTERVAL, RULE, decide, over_seeds
 from contrapose.errors import ClaimFolderTaken, UsageInvalid, WriteFailed
+from contrapose.training.interrupts import interrupts
 from contrapose.training.run_folder import write_text
 from contrapose.training.setup import make_fabric, precision_said
 
@@ -66,7 +67,7 @@ def check(
     counts = [len(claim.arms) * trials_of(experiment, seeds) for experiment in claim.experiments]
     weights = [weight_of(claim, experiment) for experiment in claim.experiments]
     whole = sum(count * weight for count, weight in zip(counts, weights, strict=True))
-    with TrialBar(sum(counts), whole, shown=progress) as bar:
+    with interrupts(at_once=True), TrialBar(sum(counts), whole, shown=progress) as bar:  # a training has its own within
         # data are read and encoders opened for all experiments before anything is written or trained
         ready = [
             Trials(experiment, task, folder / TRIALS, bar)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -65,6 +65,14 @@ def train(
     settings: Annotated[
         Path | None, typer.Option(help="Settings from a YAML file; --set overrides it.", show_default=False)
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AMOUNT",
+            help="What the run may take, such as 4GB: batches go through the encoder in chunks that fit. The loss stays that of the batch.",
+            show_default=False,
+        ),
+    ] = None,
     on: On = [],
     select: Annotated[
         str | None,
@@ -94,6 +102,8 @@ def train(
 
     `contrapose train pairs --data pairs.csv --encoder bert-base-uncased --set temperature=0.02 --set batch_size=128`
 
+    `contrapose train pairs --data pairs.csv --set batch_size=8192 --memory 4GB`
+
     `contrapose train --resume --out runs/faq`
     """
     from contrapose import api
@@ -107,7 +117,11 @@ def train(
             "on": pairs_of(on, "--on"),
             "select": pairs_of([select], "--select") if select else None,
             "drop_empty": drop_empty,
-            "settings": {**(read_settings(settings) if settings else {}), **settings_of(set)},
+            "settings": {
+                **(read_settings(settings) if settings else {}),
+                **settings_of(set),
+                **({} if memory is None else {"memory": memory}),
+            },
         }
         if resume and out is None:
             raise UsageInvalid("--resume needs the run's folder: contrapose train --resume --out runs/faq.")
@@ -181,6 +195,10 @@ def embed(
     keep: Annotated[
         list[str], typer.Option("--keep", metavar="COLUMN", help="A column to carry along, such as an id. Repeatable.")
     ] = [],
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option(help="Of the matrix products; auto: bfloat16 where the processor has it, about twice as fast."),
+    ] = "auto",
 ) -> None:
     """Embed a corpus, streamed: it may be larger than memory. Stopped at any time, the same command goes on.
 
@@ -192,7 +210,7 @@ def embed(
     from contrapose.training.interrupts import Stopped
 
     try:
-        written = api.embed(run, data, out, column=column, keep=keep)
+        written = api.embed(run, data, out, column=column, keep=keep, precision=precision)
     except Stopped as stopped:
         raise typer.Exit(128 + stopped.signal_number) from None
     typer.echo(f"{written}")

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from contrapose.errors import ModelFolderInvalid, RunExists, WeightsChanged, WriteFailed
 from contrapose.training.encoder import Encoder
+from contrapose.training.precision import Precision
 from contrapose.training.run_folder import write_text
 
 RECORD = "contrapose.json"
@@ -42,10 +43,20 @@ class Model:
         return self.encoders[name or next(iter(self.encoders))]
 
     def encode(
-        self, values: Sequence[Any], *, encoder: str | None = None, batch_size: int | None = None, progress: bool = True
+        self,
+        values: Sequence[Any],
+        *,
+        encoder: str | None = None,
+        batch_size: int | None = None,
+        progress: bool = True,
+        precision: Precision = "float32",
     ) -> np.ndarray:
-        """Vectors of raw values (texts, images, …), float32 of shape (n, dim)."""
-        return self.encoder(encoder).encode(values, batch_size=batch_size, progress=progress)
+        """Vectors of raw values (texts, images, …), float32 of shape (n, dim).
+
+        `precision` is that of the matrix products. "bfloat16", or "auto" where the hardware has it, is more than twice as fast for many
+        texts; MiniLM's vectors then have a cosine of at least 0.9999 with the exact ones.
+        """
+        return self.encoder(encoder).encode(values, batch_size=batch_size, progress=progress, precision=precision)
 
     def similarity(self, queries: Sequence[Any], candidates: Sequence[Any]) -> np.ndarray:
         """Cosines of raw values, shape (n, m); largest is closest."""

@@ -22,11 +22,15 @@ from contrapose.errors import (
     ValuesNotFinite,
     VectorFormatUnknown,
 )
+from contrapose.export.model_folder import unit
 from contrapose.export.parts import Parts, write_header
 from contrapose.training.interrupts import Interrupts, Stopped, interrupts
+from contrapose.training.precision import Precision, takes_bf16
 from contrapose.training.progress import Reporter, Silent, Terminal
 
 CALL_ROWS = 1024  # rows given to the encoder at once: enough to sort by length, few enough to stop soon
+COMPARED_ROWS = 64  # embedded in both precisions, to see whether the model bears bf16
+LEAST_COSINE = 0.999  # of a vector in bf16 with the exact one
 PATIENCE = 2.0  # seconds before any progress is shown
 
 Encode = Callable[[list[Any]], np.ndarray]
@@ -81,6 +85,25 @@ def embed_corpus(
             if out.exists() or not parts.kept():
                 shutil.rmtree(parts.folder, ignore_errors=True)
     return out
+
+
+def checked_precision(encode: Callable[..., np.ndarray], values: Sequence[Any], wanted: Precision) -> Precision:
+    """The precision to embed n values in: what is `wanted`, or with "auto" bf16 where the processor has it and this model bears it, and says so.
+
+    `encode(values, precision=…, progress=False)` gives vectors; those of the first rows are made both ways and compared.
+    """
+    if not takes_bf16(wanted, "cpu"):
+        return "float32"
+    if wanted != "auto" or len(values) == 0:
+        return "bfloat16"
+    first = list(values[:COMPARED_ROWS])
+    exact, fast = (unit(encode(first, precision=precision, progress=False)) for precision in ("float32", "bfloat16"))
+    lowest = float((exact * fast).sum(axis=1).min())
+    enough = lowest >= LEAST_COSINE  # and not NaN
+    said = f"the first {len(first)} vectors in bf16 have cosines of at least {lowest:.5f} with those in float32"
+    chosen = "bf16; precision float32 gives exact ones" if enough else f"float32, as {LEAST_COSINE} is asked for"
+    Terminal().say(f"Embedding in {chosen}: {said}.")
+    return "bfloat16" if enough else "float32"
 
 
 def refuse_out(out: Path) -> None:

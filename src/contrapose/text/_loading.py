@@ -23,7 +23,6 @@ from contrapose.errors import (
     WeightsPickled,
     nearest,
 )
-from contrapose.text import _packed
 from contrapose.text._dropout import use_cheap_dropout
 
 OFFLINE = "minilm"
@@ -113,8 +112,6 @@ def load_transformer(folder: Path, layers: int | None = None) -> Any:
                 f"transformers cannot read {folder / 'config.json'}: {_first_line(error)}"
             ) from None
         _take_layers(config, layers, folder)
-        if config.model_type in _packed.FAMILIES and not getattr(config, "is_decoder", False):
-            here["attn_implementation"] = _packed.register()
         try:
             model, report = AutoModel.from_pretrained(
                 folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **here

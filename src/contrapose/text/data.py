@@ -80,9 +80,9 @@ class Tokens:
         return ids, mask
 
 
-def mask_of(lengths: LongTensor) -> Tensor:
-    """(b,) lengths to a bool mask (b, t), True on the first `length` places of each row; t is the largest length."""
-    longest = int(lengths.max()) if len(lengths) else 0
+def mask_of(lengths: LongTensor, least: int = 0) -> Tensor:
+    """(b,) lengths to a bool mask (b, t), True on the first `length` places of each row; t is the largest length, or `least`."""
+    longest = max(least, int(lengths.max()) if len(lengths) else 0)
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 

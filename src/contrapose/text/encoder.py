@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from contrapose.errors import EncoderNotRebuildable, PoolingUnavailable, TextInvalid, UsageInvalid
-from contrapose.text import _packed
+from contrapose.text._blocks import Block, blocks_of, has_blocks
 from contrapose.text._export import compare_export, usage
 from contrapose.text._layout import INNER, MODE_OF, read_layout, write_sentence_transformers
 from contrapose.text._loading import (
@@ -25,19 +25,22 @@ from contrapose.text._loading import (
     quiet,
     refuse_token_limit,
 )
+from contrapose.text._packed import packed_vectors
 from contrapose.text._pooling import Pooling, layers_of, pool, reads_last_layer_alone
 from contrapose.text._progress import Bar
 from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise
 from contrapose.training.encoder import Encoder
+from contrapose.training.precision import Precision, takes_bf16
 from contrapose.training.settings import parse_settings
 
 __all__ = ["EncoderOptions", "Head", "TextEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]
 
 MAX_TOKENS = 128  # where neither the caller nor the folder says anything
-BATCH = 256  # texts between two updates of the progress bar when encoding
+BATCH = 1024  # texts between two updates of the progress bar when encoding
 SORTED = 16 * BLOCK  # texts sorted by length together when encoding
-# Texts, and tokens with padding, that go through the transformer together; the first measured with MiniLM on 2 cores,
-# the second as much as is sure to fit.
+# Texts, and tokens with padding, that go through the transformer together: packed and padded, measured with MiniLM on 2 cores, and on a
+# device, as much as is sure to fit.
+PACK = (4096, 4096)
 CHUNK = (16, 2048)
 DEVICE_CHUNK = (4096, 65536)
 
@@ -153,13 +156,16 @@ class TextEncoder(Encoder):
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(b, dim) for the tokens of b texts; float32, or float64 where the weights are."""
+        return self._vectors(tokens, self._blocks())
+
+    def _vectors(self, tokens: Tokens, blocks: Sequence[Block] | None) -> Tensor:
         if len(tokens) == 0:
             return self._weight().new_zeros(0, self.dim)
         order = tokens.lengths.argsort(stable=True)
         ordered = tokens[order]
         if int(ordered.lengths[0]) == 0:
             raise TextInvalid(f"Row {int(order[0])} of the batch has no tokens, so it can have no vector.")
-        vectors = torch.cat([self._through(part) for part in self._parts(ordered)])
+        vectors = torch.cat([self._through(part, blocks) for part in self._parts(ordered, blocks is not None)])
         return vectors.index_select(0, order.argsort())
 
     def encode(
@@ -168,23 +174,25 @@ class TextEncoder(Encoder):
         *,
         batch_size: int | None = None,
         progress: bool = True,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Precision = "float32",
     ) -> np.ndarray:
         """Vectors of n texts, float32 of shape (n, dim), in evaluation mode and without gradient; unit vectors where `normalise` is set.
 
-        `batch_size`: most texts at once; None: as many as go through fastest. `precision`: "bfloat16" is 1.7 times as fast where the
-        processor has it; MiniLM's vectors then have a cosine of at least 0.9999 with the exact ones (512 sentences).
+        `batch_size`: most texts at once; None: as many as go through fastest. `precision` of the matrix products: "auto" is bfloat16 where
+        the hardware has it, more than twice as fast for many texts; MiniLM's vectors then have a cosine of at least 0.9999 with the exact
+        ones (docs/speed.md). A single text is faster in float32. Raises TextInvalid, and UsageInvalid for an unknown precision.
         """
         if isinstance(values, str):
             raise TextInvalid("encode takes a list of texts and was given one text; write encode([text]).")
         vectors = np.empty((len(values), self.dim), dtype=np.float32)
         with self._evaluating(precision), Bar("Encoding", len(values), shown=progress) as bar:
+            blocks = self._blocks()
             for start in range(0, len(values), SORTED):
                 block = self.tokens(values[start : start + SORTED], first=start)
                 # The longest first: what does not fit in memory fails at once, and the time left is never too low.
                 order = block.lengths.argsort(stable=True, descending=True)
                 for rows in order.split(batch_size or BATCH):
-                    batch = self(block[rows].to(self.device))
+                    batch = self._vectors(block[rows].to(self.device), blocks)
                     batch = nn.functional.normalize(batch, dim=-1) if self.normalise else batch
                     vectors[start + rows.numpy()] = batch.float().cpu().numpy()
                     bar.advance(len(rows))
@@ -247,36 +255,29 @@ class TextEncoder(Encoder):
         """Whether transformers made the module, and so can write it and read it back."""
         return hasattr(self.transformer, "save_pretrained") and hasattr(self.transformer, "config")
 
-    @property
-    def _packs(self) -> bool:
-        """Whether a batch goes through as one long row: in training on a processor, for the families that can.
+    def _blocks(self) -> list[Block] | None:
+        """The transformer's blocks where a batch can go through them as one long row: on a processor, for the families that can."""
+        return blocks_of(self.transformer) if self.device.type == "cpu" and has_blocks(self.transformer) else None
 
-        It must not depend on whether a gradient is asked for: a second pass with the same random state has to draw the same dropout.
+    def _parts(self, ordered: Tokens, packed: bool) -> Iterator[Tokens]:
+        """Tokens sorted by length, in the pieces that go through the transformer one at a time.
+
+        They must not depend on whether a gradient is asked for: a second pass with the same random state has to draw the same dropout.
         """
-        if not self.training or self.device.type != "cpu":
-            return False
-        return getattr(getattr(self.transformer, "config", None), "_attn_implementation", None) == _packed.NAME
-
-    def _parts(self, ordered: Tokens) -> Iterator[Tokens]:
-        """Tokens sorted by length, in the pieces that go through the transformer one at a time."""
-        if self._packs:
+        if packed and self.training:
             yield ordered
             return
-        rows, tokens = CHUNK if self.device.type == "cpu" else DEVICE_CHUNK
+        on_cpu = PACK if packed else CHUNK
+        rows, tokens = on_cpu if self.device.type == "cpu" else DEVICE_CHUNK
         for part in chunks(ordered.lengths.tolist(), rows, tokens):
             yield ordered[part]
 
-    def _through(self, tokens: Tokens) -> Tensor:
+    def _through(self, tokens: Tokens, blocks: Sequence[Block] | None) -> Tensor:
         """Vectors of texts that are sorted by length, all in one pass."""
-        if not self._packs:
+        if blocks is None:
             ids, mask = tokens.padded(self.padding)
             return pool(self._states(ids, mask), mask, self.pooling)
-        tiles = _packed.tiles_of(tokens.lengths)
-        output = _packed.packed_states(
-            self.transformer, tokens.ids, tokens.lengths, tiles, not reads_last_layer_alone(self.pooling)
-        )
-        states = [state[0] for state in self._layers(output)]
-        return torch.cat([pool([tile.spread(state) for state in states], tile.mask, self.pooling) for tile in tiles])
+        return packed_vectors(self.transformer, blocks, tokens, self.pooling)
 
     def _states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
         more = {} if reads_last_layer_alone(self.pooling) else {"output_hidden_states": True}
@@ -313,15 +314,13 @@ class TextEncoder(Encoder):
         return states[-1].shape[-1]
 
     @contextlib.contextmanager
-    def _evaluating(self, precision: str) -> Iterator[None]:
+    def _evaluating(self, precision: Precision) -> Iterator[None]:
         """Evaluation mode without gradient in one precision; afterwards every module is as it was."""
+        bf16 = takes_bf16(precision, self.device.type)
         training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"),
-            ):
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 yield
         finally:
             for module in training:

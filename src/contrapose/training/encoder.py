@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from contrapose.training.precision import Precision
+
 
 class Encoder(nn.Module):
     """Maps b rows to vectors of shape (b, dim).
@@ -25,8 +27,18 @@ class Encoder(nn.Module):
         """Vectors of shape (b, dim), differentiable, in the dtype of the weights or of autocast; not normalised."""
 
     @abstractmethod
-    def encode(self, values: Sequence[Any], *, batch_size: int | None = None, progress: bool = True) -> np.ndarray:
-        """Vectors of raw values, float32 of shape (n, dim), in evaluation mode and without gradient; a progress bar over two seconds."""
+    def encode(
+        self,
+        values: Sequence[Any],
+        *,
+        batch_size: int | None = None,
+        progress: bool = True,
+        precision: Precision = "float32",
+    ) -> np.ndarray:
+        """Vectors of raw values, float32 of shape (n, dim), in evaluation mode and without gradient; a progress bar over two seconds.
+
+        `precision` is that of the matrix products; "auto" is bf16 where the hardware has it.
+        """
 
     @abstractmethod
     def record(self) -> dict[str, Any]:

@@ -35,9 +35,13 @@ class Interrupts:
 
 
 @contextmanager
-def interrupts() -> Iterator[Interrupts]:
-    """Turn SIGINT and SIGTERM into a request while the block runs; a second signal interrupts at once."""
+def interrupts(at_once: bool = False) -> Iterator[Interrupts]:
+    """Turn SIGINT and SIGTERM into a request while the block runs; a second signal interrupts at once, or the first with `at_once`.
+
+    Also where SIGINT is ignored, as shells have it for what they start in the background.
+    """
     asked = Interrupts()
+    asked.at_once = at_once
     if threading.current_thread() is not threading.main_thread():  # Python delivers signals to the main thread alone
         yield asked
         return
@@ -55,8 +59,7 @@ def stopped_at_once(saved_step: Callable[[], int]) -> Iterator[None]:
 
     Within `interrupts`, inside the block, the step in hand is finished first. `saved_step`: the last step that is saved.
     """
-    with interrupts() as asked:
-        asked.at_once = True
+    with interrupts(at_once=True) as asked:
         try:
             yield
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from contrapose.data.batches import Batch, Data, seeded
 from contrapose.errors import MemoryTooSmall
-from contrapose.objectives import tile_bytes
+from contrapose.objectives import TILE_BYTES, tile_bytes
 from contrapose.training.cache import row_sizes
 from contrapose.training.method import Method, Update, ViewMethod
 from contrapose.training.optimisers import trainable
@@ -38,7 +38,7 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         cache = "off" if self.chunk is None else f"on, {self.chunk:,} of {self.of:,} at a time"
-        return f"embedding cache {cache}, about {self.expected / 2**30:.2g} GB"
+        return f"embedding cache {cache}, the objective in tiles of {TILE_BYTES // 2**20} MB; about {in_words(self.expected)}"
 
 
 class Allocated(TorchDispatchMode):
@@ -109,12 +109,17 @@ def plan_memory(
         return MemoryPlan(expected(None), None, units)
     chunk = int((limit - expected(0)) / (AT_WORK * a_unit))
     if chunk < large.longest:
-        needed = expected(large.longest) / 2**30
+        needed = in_words(expected(large.longest))
         raise MemoryTooSmall(
-            f"memory={model.settings.memory} holds no step: weights, optimiser, vectors and a single row take about {needed:.2g} GB. "
+            f"memory={model.settings.memory} holds no step: weights, optimiser, vectors and a single row take about {needed}. "
             "Give more, a smaller batch_size or a smaller encoder."
         )
     return MemoryPlan(expected(chunk), chunk, units)
+
+
+def in_words(amount: int) -> str:
+    """Bytes as people say them."""
+    return f"{amount / 2**30:.2g} GB" if amount >= 2**30 else f"{amount / 2**20:.2g} MB"
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,14 @@ from lightning_fabric.loggers import Logger
 from torch import LongTensor
 
 from contrapose.data.batches import Batch, Data, seed_of
-
-
-def has_bf16() -> bool:
-    """Whether this machine multiplies bf16 matrices in hardware."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+from contrapose.distributed import leave_at_exit
+from contrapose.training.precision import has_bf16
 
 
 def make_fabric(precision: str = "auto", loggers: Sequence[Logger] = ()) -> Fabric:
     """One process on the best device here, or those that torchrun started. `precision` as in `MethodSettings`."""
     chosen = {"bf16": "bf16-mixed", "fp32": "32-true", "fp64": "64-true"}.get(precision) or (
-        "bf16-mixed" if has_bf16() else "32-true"
+        "bf16-mixed" if has_bf16("cuda" if torch.cuda.is_available() else "cpu") else "32-true"
     )
     local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("WORLD_SIZE", 1))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the run says its precision itself, once
@@ -37,6 +32,8 @@ def make_fabric(precision: str = "auto", loggers: Sequence[Logger] = ()) -> Fabr
         loggers=list(loggers),
     )
     fabric.launch()
+    if world > 1:
+        leave_at_exit()
     return fabric
 
 
