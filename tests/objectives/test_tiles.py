@@ -18,7 +18,15 @@ from torch.utils.checkpoint import checkpoint
 
 from contrapose.errors import DoubleBackward
 from contrapose.objectives import PairWeight, info_nce
-from contrapose.objectives._tiles import log_sum_exp, pairs, plain_log_sum_exp, softmax_mean, softplus_sum
+from contrapose.objectives._tiles import (
+    log_sum_exp,
+    own_and_log_sum_exp,
+    pairs,
+    plain_log_sum_exp,
+    softmax_mean,
+    softplus_sum,
+    unit_rows,
+)
 from contrapose.objectives._tiles.log_sum_exp import plain_logits
 from tests.objectives.numbers import normal
 
@@ -210,6 +218,87 @@ def test_runs_are_equal_bit_for_bit():
         return [*out, *gradients(out, [x, y])]
 
     assert all(torch.equal(first, second) for first, second in zip(once(), once(), strict=True))
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("same", [False, True])
+def test_a_second_backward_through_the_same_graph_gives_the_same(same):
+    """The first writes over the exponentials that were kept."""
+    x, y = normal(11, 4).requires_grad_(), normal(8, 4, seed=1).requires_grad_()
+    total = log_sum_exp(x)[0].sum() if same else sum(each.sum() for each in log_sum_exp(x, y, by_column=True))
+    inputs = [x] if same else [x, y]
+    first = torch.autograd.grad(total, inputs, retain_graph=True)
+    assert all(torch.equal(a, b) for a, b in zip(first, torch.autograd.grad(total, inputs), strict=True))
+
+
+@pytest.mark.usefixtures("tiles")
+@pytest.mark.parametrize("weighted", ["no", "mask", "learned"])
+@pytest.mark.parametrize("how", ["a diagonal", "numbers", "halves of one set"])
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_own_logits_stand_apart_from_the_sums_and_scale_has_a_gradient(weighted, how, size):
+    x, y, scale = (
+        (normal(12, 4) * size).requires_grad_(),
+        normal(12, 4, seed=1).requires_grad_(),
+        torch.tensor(1.7, dtype=torch.float64, requires_grad=True),
+    )
+    same = how == "halves of one set"
+    other = x if same else y
+    own = {
+        "a diagonal": torch.arange(12),
+        "numbers": torch.arange(12) * 5 % 12,
+        "halves of one set": torch.arange(12).roll(6),
+    }
+    own, skip = own[how], torch.arange(12)[:, None] if same else None
+    dense = normal(12, 12, seed=2)
+    dense = ((dense + dense.T) > 0) if weighted == "mask" else (dense + dense.T).requires_grad_()
+    weight = None
+    if weighted != "no":
+        tensors = (dense,) if weighted == "learned" else ()
+        weight = PairWeight(lambda rows, columns, *_: (_ or (dense,))[0][rows, columns], tensors, symmetric=True)
+    found = own_and_log_sum_exp(
+        x,
+        None if same else y,
+        own={"a diagonal": (0,)}.get(how, own),
+        scale=scale,
+        skip=skip,
+        weight=weight,
+        by_column=True,
+    )
+    logits = scale * x @ other.T
+    places = own[:, None] if skip is None else torch.cat([own[:, None], skip], 1)
+    if weighted != "no":
+        left = logits.masked_fill(~dense, -math.inf) if weighted == "mask" else logits + dense
+    else:
+        left = logits
+    left = left.scatter(1, places, -math.inf)
+    expected = [logits.gather(1, own[:, None])[:, 0], left.logsumexp(1), left.logsumexp(0)]
+    if same:
+        found, expected = found[:2], expected[:2]
+    inputs = [x, scale, *([] if same else [y]), *([dense] if weighted == "learned" else [])]
+    for ours, plain in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-11)
+    for ours, plain in zip(gradients(list(found), inputs), gradients(expected, inputs), strict=True):
+        if weighted == "learned" and same and plain.shape == (12, 12):
+            ours, plain = ours + ours.T, plain + plain.T  # a symmetric weight may have its gradient on either side
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9 * size)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 2, 3)])
+def test_unit_rows_have_the_gradient_of_a_division_by_the_norm(shape):
+    x = normal(*shape)
+    x[0] = 0
+    x.requires_grad_()
+    found, expected = unit_rows(x, x.dtype), functional.normalize(x, dim=-1)
+    torch.testing.assert_close(found, expected, rtol=1e-15, atol=1e-15)
+    for ours, plain in zip(gradients([found], [x]), gradients([expected], [x]), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_unit_rows_of_bfloat16_are_made_in_float32():
+    x = normal(5, 64, dtype=torch.bfloat16).requires_grad_()
+    found = unit_rows(x, torch.float32)
+    torch.testing.assert_close(found, functional.normalize(x.float(), dim=-1), rtol=1e-6, atol=1e-6)
+    assert gradients([found], [x])[0].dtype == torch.bfloat16
 
 
 # -- in other people's graphs -------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from contrapose.objectives._tiles.gradient import Gradient, refuse_second_deriva
 from contrapose.objectives._tiles.log_sum_exp import (
     LOG2E,
     RANGE,
-    exponentials,
+    Exponentials,
     logits_of,
     out_of_range,
     running,
@@ -110,23 +110,23 @@ class _OneSided(torch.autograd.Function):
         everyone = gather_rows(y)
         first = sum(sizes[: rank()])
         own = torch.arange(first, first + len(x), device=x.device)
-        pairs = Pairs(len(x), len(everyone), False, own[:, None], weight)
+        pairs = Pairs(len(x), len(everyone), False, (first,), weight)
         norms = [float(each.norm(dim=1).amax()) if len(each) else 0.0 for each in (x, everyone)]
         bound = torch.tensor(norms[0] * norms[1] * LOG2E, dtype=torch.float64, device=x.device)
         if world_size() > 1:
             dist.all_reduce(bound, op=dist.ReduceOp.MAX)  # one shift for everyone, or sums by column would not add up
         shift = max(0.0, float(bound) - RANGE[x.dtype])
         rows, columns = (x.new_zeros(size) for size in (pairs.n, pairs.m))
-        operands = ((x * LOG2E).to(products), everyone.to(products))
+        exps = Exponentials(x.to(products), everyone.to(products), 1.0, shift, pairs, x.dtype)
         for tile in pairs.tiles():
-            exps = exponentials(operands, tile, pairs, shift)
-            rows[tile.rows] += exps.sum(1, dtype=x.dtype)
-            columns[tile.columns] += exps.sum(0, dtype=x.dtype)
+            each = exps.of(tile)
+            rows[tile.rows] += each.sum(1)
+            columns[tile.columns] += each.sum(0)
         if by_column:
             sum_over_processes([columns])
         safe = any_process(bool(shift) and out_of_range(rows, columns if by_column else None))
         if safe:
-            rows, columns = running(x, everyone, pairs, by_column)
+            rows, columns = running(x, everyone, 1.0, pairs, by_column)
             columns = _log_sum_over_processes(columns)
         else:
             rows, columns = (sums.log() + shift / LOG2E for sums in (rows, columns))
@@ -139,14 +139,14 @@ class _OneSided(torch.autograd.Function):
         refuse_second_derivative()
         x, everyone, rows, columns = ctx.saved_tensors
         column_gradient = gather_rows(column_gradient.contiguous())
-        gradient = Gradient(x, everyone, ctx.products, [])
+        gradient = Gradient(x.to(ctx.products), everyone.to(ctx.products), x.dtype, [])
         with torch.autocast(x.device.type, enabled=False):
             for tile in ctx.pairs.tiles():
-                logits = logits_of(x, everyone, tile, ctx.pairs)
+                logits = logits_of(x, everyone, 1.0, tile, ctx.pairs)
                 each = weighed(logits, rows[tile.rows], row_gradient[tile.rows], 1)
                 if ctx.by_column:
                     each += weighed(logits, columns[tile.columns], column_gradient[tile.columns], 0)
-                gradient.add(tile, each.to(ctx.products), None)
+                gradient.add(tile, each.to(ctx.products))
         return gradient.x, scatter_sum(gradient.y, ctx.sizes), None, None, None, None
 
 

@@ -2,32 +2,37 @@
 
 An objective is written as: the positives' logits, row by row, and the log of a sum of exponentials over everything else. The sum is what
 costs n m d, and what stands here: `log_sum_exp` of rows of x against rows of y, by row and by column from one pass, and its two
-relatives `softmax_mean` and `softplus_sum`. All three see logits that are plain products x_i · y_j, so that a temperature is divided into x by
-whoever calls, and its gradient is autograd's affair.
+relatives `softmax_mean` and `softplus_sum`. Logits are products x_i · y_j; `log_sum_exp` takes a scale for them, 1 / temperature, which is
+multiplied within the product of matrices and costs nothing, and `own_and_log_sum_exp` gives the positives' logits as well, whose gradient
+goes through the same products as that of the sums. The two relatives leave temperatures to whoever calls.
 
 **One exponential a pair.** With |x_i · y_j| <= bound, known from the norms, one shift for all pairs keeps every exp(S - shift) and every
 sum within the range of the type; so rows and columns share one exponential, no maximum is looked for, and partial sums add over tiles and
-processes. exp2 with log2(e) multiplied into x is three times as fast as exp on a processor. Where the bound is beyond the range (a
+processes. exp2 with log2(e) in the scale is three times as fast as exp on a processor. Where the bound is beyond the range (a
 temperature under about 0.013 with cosines, raw products of long vectors, weights between pairs), sums that came out as 0 or infinity are
 looked for afterwards, and then everything is done again with running maxima.
 
 **Backward.** dL/dS_ij = E_ij (g_i / R_i + h_j / C_j), with R, C the sums and g, h their gradients: one multiplication a pair between the
-products with y and with x. E is kept from the forward pass while it is small (KEPT_BYTES), and computed again otherwise.
+products with y and with x. E is kept from the forward pass while it is small (KEPT_BYTES), and computed again otherwise. Tiles take the same
+memory one after the other: asking for fresh pages costs as much as an exponential. With bfloat16 products only the operands of products are
+rounded to it; exponentials, factors and sums are float32.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import LongTensor, Tensor
 
-from contrapose.objectives._tiles.gradient import Gradient, refuse_second_derivative
-from contrapose.objectives._tiles.pairs import COLUMNS, ROWS, Pairs, PairWeight, Tile
+from contrapose.objectives._tiles.gradient import Gradient, is_batched, refuse_second_derivative
+from contrapose.objectives._tiles.pairs import COLUMNS, ROWS, Pairs, PairWeight, Places, Space, Tile, as_diagonals
 
 LOG2E = math.log2(math.e)
-KEPT_BYTES = 2**26  # of exponentials kept for the backward pass
+KEPT_BYTES = 2**22  # of exponentials kept for the backward pass: a fifth faster, at the price of the memory
 RANGE = {
     torch.float32: 100.0,
     torch.float64: 1000.0,
@@ -57,127 +62,251 @@ def log_sum_exp(
     x: Tensor,
     y: Tensor | None = None,
     *,
-    skip: LongTensor | None = None,
+    scale: float | Tensor = 1.0,
+    skip: Places | None = None,
     weight: PairWeight | None = None,
     by_column: bool = False,
+    bound: float | None = None,
     products: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """log sum_j exp(x_i · y_j + w_ij) by row, (n,), and by column, (m,), or None unless `by_column`.
+    """log sum_j exp(scale x_i · y_j + w_ij) by row, (n,), and by column, (m,), or None unless `by_column`.
 
     `x` (n, d) and `y` (m, d), float32 or float64; without `y` the rows against themselves, for which `skip` and `weight` must be
-    symmetric. `skip` (n, k) names columns that row i leaves out. `products`: bfloat16 multiplies in it and sums in float32.
+    symmetric. `scale`: positive, one number, or a tensor of it, which then receives a gradient. `skip` (n, k) names columns that row i
+    leaves out; a tuple names diagonals, column less row. `bound`: what no |x_i · y_j| exceeds, where it is known without looking.
+    `products`: bfloat16 multiplies in it and sums in float32.
     A row or column without any pair gives -inf, and no gradient.
     """
-    pairs = Pairs(len(x), len(x if y is None else y), y is None, skip, weight).shared()
+    return _told_apart(x, y, scale, skip, None, weight, by_column, bound, products)[1:]
+
+
+@torch.compiler.disable
+def own_and_log_sum_exp(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    own: Places,
+    scale: float | Tensor = 1.0,
+    skip: Places | None = None,
+    weight: PairWeight | None = None,
+    by_column: bool = False,
+    bound: float | None = None,
+    products: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The logit scale x_i · y_own(i) of each row, (n,), and `log_sum_exp` over all other pairs, from one pass over the gradients.
+
+    `own`: one column for each row, (n,), or diagonals that are one column for each row. Its logit is exact whatever `products` are.
+    """
+    own = own if isinstance(own, tuple) else own[:, None]
+    return _told_apart(x, y, scale, skip, own, weight, by_column, bound, products)
+
+
+def _told_apart(
+    x: Tensor,
+    y: Tensor | None,
+    scale: float | Tensor,
+    skip: Places | None,
+    own: Places | None,
+    weight: PairWeight | None,
+    by_column: bool,
+    bound: float | None,
+    products: torch.dtype | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    m = len(x if y is None else y)
+    skip, own = (as_diagonals(places, m) if isinstance(places, Tensor) else places for places in (skip, own))
+    pairs = Pairs(len(x), m, y is None, skip, weight, own).shared()
     tensors = () if weight is None else weight.tensors
-    rows, columns = _LogSumExp.apply(
-        x, x.new_empty(0) if y is None else y, pairs, by_column, products or x.dtype, *tensors
-    )
-    return rows, columns if by_column else None
+    right = x.new_empty(0) if y is None else y
+    owned, rows, columns = _LogSumExp.apply(x, right, scale, pairs, by_column, bound, products or x.dtype, *tensors)
+    return owned, rows, columns if by_column else None
 
 
 class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, pairs: Pairs, by_column: bool, products: torch.dtype, *tensors: Tensor
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        scale: float | Tensor,
+        pairs: Pairs,
+        by_column: bool,
+        bound: float | None,
+        products: torch.dtype,
+        *tensors: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         other = x if pairs.same else y
+        scale = float(scale.detach() if isinstance(scale, Tensor) else scale)
         with torch.autocast(x.device.type, enabled=False):
-            bound = float(x.norm(dim=1).amax() * other.norm(dim=1).amax()) * LOG2E if pairs.n and pairs.m else 0.0
-            shift = max(0.0, bound - RANGE[x.dtype])
-            operands = ((x * LOG2E).to(products), other.to(products))
-            keep = _size(pairs) * torch.empty((), dtype=products).itemsize <= KEPT_BYTES
-            row_sums, column_sums, kept = _sums(operands, pairs, by_column, shift, keep, x.dtype)
+            if bound is None:
+                bound = float(x.norm(dim=1).amax() * other.norm(dim=1).amax()) if pairs.n and pairs.m else 0.0
+            shift = max(0.0, bound * scale * LOG2E - RANGE[x.dtype])
+            left = x.to(products)
+            exps = Exponentials(left, left if pairs.same else y.to(products), scale, shift, pairs, x.dtype)
+            row_sums, column_sums, kept = _sums(exps, by_column)
             ctx.safe = bool(shift or _unbounded(pairs)) and out_of_range(row_sums, column_sums if by_column else None)
             if ctx.safe:
+                kept = {}
                 pairs = pairs.whole()  # rare: not worth a maximum over processes
-                rows, columns, kept = *running(x, other, pairs, by_column), None
+                rows, columns = running(x, other, scale, pairs, by_column)
             else:
-                rows, columns = (sums.log() + shift / LOG2E for sums in (row_sums, column_sums))
-        ctx.save_for_backward(x, y, rows, columns, row_sums, column_sums, *tensors)
-        ctx.pairs, ctx.by_column, ctx.products, ctx.shift, ctx.kept = pairs, by_column, products, shift, kept
-        return rows, columns
+                rows, columns = (sums.log().add_(shift / LOG2E) for sums in (row_sums, column_sums))
+            own = x.new_empty(0) if pairs.own is None else pairs.own_products(x, other).mul_(scale)
+        saved = (x, other) if ctx.safe else exps.operands
+        ctx.save_for_backward(*saved, rows, columns, row_sums, column_sums, *tensors)
+        ctx.pairs, ctx.by_column, ctx.scale, ctx.shift, ctx.kept = pairs, by_column, scale, shift, kept
+        return own, rows, columns
 
     @staticmethod
-    def backward(ctx: Any, row_gradient: Tensor, column_gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, own: Tensor, row_gradient: Tensor, column_gradient: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative()
-        x, y, rows, columns, row_sums, column_sums, *tensors = ctx.saved_tensors
-        pairs, products, other = ctx.pairs, ctx.products, x if ctx.pairs.same else y
-        weight = pairs.weight
-        gradient = Gradient(x, None if pairs.same else y, products, tensors)
-        row_factor, column_factor = (
-            torch.where(sums > 0, up / sums, 0)
-            for sums, up in ((row_sums, row_gradient), (column_sums, column_gradient))
-        )
-        with torch.autocast(x.device.type, enabled=False):
-            operands = None if ctx.safe else ((x * LOG2E).to(products), other.to(products))
-            for number, tile in enumerate(pairs.tiles()):
-                r, c = tile
-                if ctx.safe:
-                    logits = logits_of(x, other, tile, pairs)
-                    each = weighed(logits, rows[r], row_gradient[r], 1)
-                    if pairs.same and not tile.on_diagonal:
-                        each = each + weighed(logits, rows[c], row_gradient[c], 0)
-                    elif pairs.same:
-                        each = each + each.T
-                    elif ctx.by_column:
-                        each = each + weighed(logits, columns[c], column_gradient[c], 0)
-                else:
-                    exps = ctx.kept[number] if ctx.kept is not None else exponentials(operands, tile, pairs, ctx.shift)
-                    factor = row_factor[r, None]
-                    if pairs.same:
-                        factor = factor + row_factor[c]
-                    elif ctx.by_column:
-                        factor = factor + column_factor[c]
-                    each = exps * factor.to(exps.dtype)
-                gradient.add(tile, each, weight)
-        pairs.add_up(*gradient.all())
-        return (gradient.x, gradient.y, None, None, None, *gradient.tensors)
+        left, right, rows, columns, row_sums, column_sums, *tensors = ctx.saved_tensors
+        pairs, scale = ctx.pairs, ctx.scale
+        x_wanted, y_wanted, scale_wanted, *_ = ctx.needs_input_grad
+        with torch.autocast(left.device.type, enabled=False):
+            if ctx.safe:
+                totals, ups = (rows, columns), (row_gradient, column_gradient)
+                slopes = _slopes_of_running(left, right, scale, pairs, ctx.by_column, totals, ups)
+            else:
+                factors = [torch.where(row_sums > 0, row_gradient / row_sums, 0)]
+                if pairs.same:
+                    factors *= 2
+                elif ctx.by_column:
+                    factors.append(torch.where(column_sums > 0, column_gradient / column_sums, 0))
+                exps = Exponentials(left, right, scale, ctx.shift, pairs, rows.dtype, ctx.kept)
+                slopes = _slopes(exps, *factors)
+            wanted = x_wanted or scale_wanted, y_wanted
+            gradient = Gradient(left, None if pairs.same else right, rows.dtype, tensors, scale, wanted)
+            for tile, each in slopes:
+                gradient.add_weights(tile, each, pairs.weight)
+                if pairs.own is not None:
+                    pairs.add_own(tile, each, own)
+                gradient.add(tile, each if ctx.safe else exps.rounded(tile, each))
+            pairs.add_up(*gradient.all())
+            # logits are scale x · y, so that scale dL/dscale = x · dL/dx, or half of it where y is x
+            slope = (left * gradient.x).sum() / (2 * scale if pairs.same else scale) if scale_wanted else None
+        return (gradient.x if x_wanted else None, gradient.y, slope, None, None, None, None, *gradient.tensors)
 
 
-def _sums(
-    operands: tuple[Tensor, Tensor], pairs: Pairs, by_column: bool, shift: float, keep: bool, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, list[Tensor] | None]:
-    """Sums of 2^(logit - shift) by row and by column, and the tiles of these where they are to be kept."""
-    device = operands[0].device
-    row_sums, column_sums = (torch.zeros(size, dtype=dtype, device=device) for size in (pairs.n, pairs.m))
-    kept: list[Tensor] = []
+class Exponentials:
+    """2^(logit - shift) tile by tile in `dtype`, 0 where a pair is left out; each in the memory of the last.
+
+    `kept`: tiles that are known already. Each is given away once, so that it may be written over; then it is computed again.
+    """
+
+    def __init__(
+        self,
+        left: Tensor,
+        right: Tensor,
+        scale: float,
+        shift: float,
+        pairs: Pairs,
+        dtype: torch.dtype,
+        kept: dict[tuple[int, int], Tensor] | None = None,
+    ) -> None:
+        self.operands, self.scale, self.shift, self.pairs, self.dtype = (left, right), scale, shift, pairs, dtype
+        self.kept = kept or {}
+
+    @cached_property
+    def space(self) -> Space:
+        return self.pairs.space(self.operands[0], self.dtype)
+
+    @cached_property
+    def narrow(self) -> Space:
+        return self.pairs.space(self.operands[0], self.operands[0].dtype)
+
+    def of(self, tile: Tile, apart: bool = False) -> Tensor:
+        """`apart`: in memory of its own."""
+        if tile.corner in self.kept:
+            return self.kept.pop(tile.corner)
+        left, right = self.operands[0][tile.rows], self.operands[1][tile.columns]
+        exps = left.new_empty(len(left), len(right), dtype=self.dtype) if apart else self.space.of(tile)
+        logits = exps if left.dtype == self.dtype else self.narrow.of(tile)
+        logits.addmm_(left, right.T, beta=0, alpha=self.scale * LOG2E)
+        if logits is not exps:
+            exps.copy_(logits)
+        between = None if self.pairs.weight is None else self.pairs.weight(*tile).detach()
+        if between is not None and between.dtype != torch.bool:
+            exps.add_(between, alpha=LOG2E)
+        if self.shift:
+            exps.sub_(self.shift)
+        exps.exp2_()
+        if between is not None and between.dtype == torch.bool:
+            exps.masked_fill_(~between, 0)
+        self.pairs.leave_out(tile, exps, 0)
+        return exps
+
+    def rounded(self, tile: Tile, values: Tensor) -> Tensor:
+        """`values` in the dtype of the products, in the memory that the products of a tile are taken in."""
+        dtype = self.operands[0].dtype
+        if values.dtype == dtype or is_batched(values):
+            return values.to(dtype)
+        return self.narrow.of(tile).copy_(values)
+
+
+def _sums(exps: Exponentials, by_column: bool) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor]]:
+    """Sums of exponentials by row and by column, and the exponentials, by the corner of their tile, where they are few."""
+    pairs, operand, kept = exps.pairs, exps.operands[0], {}
+    few = pairs.n * pairs.m // (2 if pairs.same else 1) * exps.dtype.itemsize <= KEPT_BYTES
+    row_sums, column_sums = (operand.new_zeros(size, dtype=exps.dtype) for size in (pairs.n, pairs.m))
     for tile in pairs.tiles():
-        exps = exponentials(operands, tile, pairs, shift)
-        row_sums[tile.rows] += exps.sum(1, dtype=dtype)
+        each = exps.of(tile, apart=few)
+        row_sums[tile.rows].add_(each.sum(1))
         if pairs.same and not tile.on_diagonal:
-            row_sums[tile.columns] += exps.sum(0, dtype=dtype)
+            row_sums[tile.columns].add_(each.sum(0))
         elif by_column:
-            column_sums[tile.columns] += exps.sum(0, dtype=dtype)
-        if keep:
-            kept.append(exps)
+            column_sums[tile.columns].add_(each.sum(0))
+        if few:
+            kept[tile.corner] = each
     pairs.add_up(row_sums, column_sums)
-    return row_sums, column_sums, kept if keep else None
+    return row_sums, column_sums, kept
 
 
-def exponentials(operands: tuple[Tensor, Tensor], tile: Tile, pairs: Pairs, shift: float) -> Tensor:
-    """2^(logit - shift) of a tile in the dtype of the products, 0 where a pair is left out."""
-    exps = operands[0][tile.rows] @ operands[1][tile.columns].T
-    between = None if pairs.weight is None else pairs.weight(*tile).detach()
-    if between is not None and between.dtype != torch.bool:
-        exps = exps + between * LOG2E  # log-weights may be wider than the products' dtype
-    if shift:
-        exps -= shift
-    exps = exps.exp2_().to(operands[0].dtype)
-    if between is not None and between.dtype == torch.bool:
-        exps.masked_fill_(~between, 0)
-    pairs.leave_out(tile, exps, 0)
-    return exps
+def _slopes(
+    exps: Exponentials, row_factor: Tensor, column_factor: Tensor | None = None
+) -> Iterator[tuple[Tile, Tensor]]:
+    """dL/dS tile by tile, in place of the exponentials."""
+    factors = None if column_factor is None else exps.pairs.space(exps.operands[0], exps.dtype, halves=2)
+    for tile in exps.pairs.tiles():
+        each = exps.of(tile)
+        if is_batched(row_factor):
+            each = each * (row_factor[tile.rows, None] + (0 if column_factor is None else column_factor[tile.columns]))
+        elif column_factor is None:
+            each.mul_(row_factor[tile.rows, None])
+        else:
+            for half, inside in tile.halves():  # the factors of half a tile at a time, which take less memory
+                factor = torch.add(row_factor[half.rows, None], column_factor[half.columns], out=factors.of(half))
+                each[inside].mul_(factor)
+        yield tile, each
+
+
+def _slopes_of_running(
+    x: Tensor,
+    other: Tensor,
+    scale: float,
+    pairs: Pairs,
+    by_column: bool,
+    totals: tuple[Tensor, Tensor],
+    ups: tuple[Tensor, Tensor],
+) -> Iterator[tuple[Tile, Tensor]]:
+    """dL/dS tile by tile, from logits less their totals."""
+    (rows, columns), (row_gradient, column_gradient) = totals, ups
+    for tile in pairs.tiles():
+        r, c = tile
+        logits = logits_of(x, other, scale, tile, pairs)
+        each = weighed(logits, rows[r], row_gradient[r], 1)
+        if pairs.same and tile.on_diagonal:
+            each = each + each.T
+        elif pairs.same:
+            each = each + weighed(logits, rows[c], row_gradient[c], 0)
+        elif by_column:
+            each = each + weighed(logits, columns[c], column_gradient[c], 0)
+        yield tile, each
 
 
 def tile_bytes(n: int, m: int | None = None) -> int:
-    """About how much the tiles of n rows against m columns (default n) take in float32: what is kept, and three tiles at work."""
+    """About how much the tiles of n rows against m columns (default n) take in float32: what is kept, a tile, and half a tile of factors."""
     pairs = n * (m or n) * 4
-    return (pairs if pairs <= KEPT_BYTES else 0) + 3 * min(pairs, ROWS * COLUMNS * 4)
-
-
-def _size(pairs: Pairs) -> int:
-    return pairs.n * pairs.m // (2 if pairs.same else 1)
+    return (pairs if pairs <= KEPT_BYTES else 0) + min(pairs, ROWS * COLUMNS * 4) * 3 // 2
 
 
 def _unbounded(pairs: Pairs) -> bool:
@@ -193,9 +322,9 @@ def out_of_range(row_sums: Tensor, column_sums: Tensor | None) -> bool:
     return any(bool((~torch.isfinite(sums) | (sums < torch.finfo(sums.dtype).tiny)).any()) for sums in each)
 
 
-def logits_of(x: Tensor, other: Tensor, tile: Tile, pairs: Pairs) -> Tensor:
+def logits_of(x: Tensor, other: Tensor, scale: float, tile: Tile, pairs: Pairs) -> Tensor:
     """A tile of logits, -inf where a pair is left out."""
-    logits = x[tile.rows] @ other[tile.columns].T
+    logits = (x[tile.rows] @ other[tile.columns].T).mul_(scale)
     if pairs.weight is not None:
         between = pairs.weight(*tile).detach()
         if between.dtype == torch.bool:
@@ -206,10 +335,10 @@ def logits_of(x: Tensor, other: Tensor, tile: Tile, pairs: Pairs) -> Tensor:
     return logits
 
 
-def running(x: Tensor, other: Tensor, pairs: Pairs, by_column: bool) -> tuple[Tensor, Tensor]:
+def running(x: Tensor, other: Tensor, scale: float, pairs: Pairs, by_column: bool) -> tuple[Tensor, Tensor]:
     rows, columns = (x.new_full((size,), -math.inf) for size in (pairs.n, pairs.m))
     for tile in pairs.tiles():
-        logits = logits_of(x, other, tile, pairs)
+        logits = logits_of(x, other, scale, tile, pairs)
         rows[tile.rows] = torch.logaddexp(rows[tile.rows], logits.logsumexp(1))
         if pairs.same and not tile.on_diagonal:
             rows[tile.columns] = torch.logaddexp(rows[tile.columns], logits.logsumexp(0))

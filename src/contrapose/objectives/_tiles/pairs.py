@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+import torch
 from torch import LongTensor, Tensor
 
 from contrapose.distributed import sum_over_processes, work_share
 
-ROWS, COLUMNS = 512, 2048  # of a tile: 4 MiB of float32, which a core's caches nearly hold
+ROWS, COLUMNS = 512, 1024  # of a tile: 2 MiB of float32, which the caches hold from one pass over it to the next
 SHARED_FROM = 2**20  # pairs: fewer are done by every process, which is faster than telling the others
 
 
@@ -39,8 +40,33 @@ class Tile(NamedTuple):
     columns: slice
 
     @property
+    def corner(self) -> tuple[int, int]:
+        return self.rows.start, self.columns.start
+
+    @property
     def on_diagonal(self) -> bool:
         return self.rows.start == self.columns.start
+
+    def halves(self) -> Iterator[tuple[Tile, slice]]:
+        """The upper half and the lower one, each with its rows within the tile."""
+        first, stop = self.rows.start, self.rows.stop
+        middle = first + -(-(stop - first) // 2)
+        for rows in (slice(first, middle), slice(middle, stop)):
+            yield Tile(rows, self.columns), slice(rows.start - first, rows.stop - first)
+
+
+# Columns by row, (n, k), or whole diagonals, by column less row: (0,) is row i against column i.
+Places = LongTensor | tuple[int, ...]
+
+
+class Space(NamedTuple):
+    """Memory that tiles take in turn, so that it is asked for once."""
+
+    memory: Tensor
+
+    def of(self, tile: Tile) -> Tensor:
+        r, c = (each.stop - each.start for each in tile)
+        return self.memory[: r * c].view(r, c)
 
 
 class Pairs(NamedTuple):
@@ -49,8 +75,9 @@ class Pairs(NamedTuple):
     n: int
     m: int
     same: bool  # columns are the rows: a symmetric sum, whose upper triangle is enough
-    skip: LongTensor | None  # (n, k): columns that row i leaves out
+    skip: Places | None  # left out
     weight: PairWeight | None
+    own: Places | None = None  # one for each row: left out of the sums, and a logit of its own
     part: int = 0  # which of the parts that processes share the tiles by
     parts: int = 1
 
@@ -71,23 +98,76 @@ class Pairs(NamedTuple):
         height = max(1, min(ROWS, -(-self.n // self.parts)))
         for top in range(0, self.n, height):
             rows = slice(top, min(top + height, self.n))
-            if self.same:  # square tiles from the diagonal on
-                for left in range(top, self.m, height):
-                    yield Tile(rows, slice(left, min(left + height, self.m)))
-            else:
-                for left in range(0, self.m, COLUMNS):
-                    yield Tile(rows, slice(left, min(left + COLUMNS, self.m)))
+            if self.same:  # a square on the diagonal, then what is to its right
+                yield Tile(rows, rows)
+            for left in range(rows.stop if self.same else 0, self.m, COLUMNS):
+                yield Tile(rows, slice(left, min(left + COLUMNS, self.m)))
 
     def add_up(self, *parts: Tensor) -> None:
         """Replace what this process has summed over its tiles by the sum over all processes, in place."""
         if self.parts > 1:
             sum_over_processes(parts)
 
+    def space(self, like: Tensor, dtype: torch.dtype, halves: int = 1) -> Space:
+        """Memory for one tile after the other, or half a tile, where `like` is."""
+        rows, columns = -(-min(ROWS, self.n) // halves), min(max(ROWS, COLUMNS), self.m)
+        return Space(like.new_empty(rows * columns, dtype=dtype))
+
     def leave_out(self, tile: Tile, values: Tensor, value: float) -> None:
-        """Write `value` over the pairs of a tile that `skip` names."""
-        if self.skip is None:
-            return
-        columns = self.skip[tile.rows] - tile.columns.start
-        inside = (columns >= 0) & (columns < values.shape[1])
-        rows, which = inside.nonzero(as_tuple=True)
-        values[rows, columns[rows, which]] = value
+        """Write `value` over the pairs of a tile that `skip` and `own` name."""
+        for places in (self.skip, self.own):
+            if isinstance(places, tuple):
+                for _, diagonal in _diagonals(places, tile, values):
+                    diagonal.fill_(value)
+            elif places is not None:
+                rows, columns = _cells(places, tile)
+                values[rows, columns] = value
+
+    def add_own(self, tile: Tile, values: Tensor, each: Tensor) -> None:
+        """Add `each` (n,) to the pairs that `own` names; where rows and columns are one set, also to (own, i)."""
+        ways = [(tile, values), (Tile(tile.columns, tile.rows), values.T)]
+        for turned, there in ways if self.same else ways[:1]:
+            if isinstance(self.own, tuple):
+                for rows, diagonal in _diagonals(self.own, turned, there):
+                    diagonal += each[rows]
+            else:
+                rows, columns = _cells(self.own, turned)
+                there.index_put_((rows, columns), each[turned.rows][rows].to(there.dtype), accumulate=True)
+
+    def own_products(self, x: Tensor, y: Tensor) -> Tensor:
+        """x_i · y_own(i), (n,)."""
+        if not isinstance(self.own, tuple):
+            return torch.linalg.vecdot(x, y[self.own[:, 0]])
+        found = x.new_empty(self.n)
+        for offset in self.own:
+            first, stop = max(0, -offset), min(self.n, self.m - offset)
+            found[first:stop] = torch.linalg.vecdot(x[first:stop], y[first + offset : stop + offset])
+        return found
+
+
+def _diagonals(offsets: tuple[int, ...], tile: Tile, values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """The parts of diagonals in a tile: which rows they are of, and their values, to be written to."""
+    r, c = values.shape
+    for offset in offsets:
+        shift = offset + tile.rows.start - tile.columns.start
+        if -r < shift < c:
+            first = tile.rows.start + max(0, -shift)
+            diagonal = values.diagonal(shift)
+            yield slice(first, first + len(diagonal)), diagonal
+
+
+def _cells(places: LongTensor, tile: Tile) -> tuple[Tensor, Tensor]:
+    """Rows and columns within a tile of the places that lie in it."""
+    columns = places[tile.rows] - tile.columns.start
+    rows, which = ((columns >= 0) & (columns < tile.columns.stop - tile.columns.start)).nonzero(as_tuple=True)
+    return rows, columns[rows, which]
+
+
+def as_diagonals(skip: LongTensor, m: int) -> LongTensor | tuple[int, ...]:
+    """`skip` as diagonals of the (n, m) pairs where it is nothing else: a row itself, a row and its other view. Else as it is."""
+    n, k = skip.shape
+    offsets = (skip - torch.arange(n, device=skip.device)[:, None]).unique().tolist()
+    if len(offsets) > 2 * k or (k > 1 and bool((skip.sort(dim=1).values.diff(dim=1) == 0).any())):
+        return skip
+    cells = sum(max(0, min(n, m - offset) - max(0, -offset)) for offset in offsets)
+    return tuple(offsets) if cells == n * k else skip

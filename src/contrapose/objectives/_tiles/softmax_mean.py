@@ -58,14 +58,14 @@ class _SoftmaxMean(torch.autograd.Function):
         refuse_second_derivative()
         x, y, mean, partition = ctx.saved_tensors
         pairs, products = ctx.pairs, ctx.products
-        gradient = Gradient(x, y, products, [])
         with torch.autocast(x.device.type, enabled=False):
             left, right = x.to(products), y.to(products)
+            gradient = Gradient(left, right, x.dtype, [])
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype)
                 each = (logits - partition[tile.rows, None]).exp_() * up[tile.rows, None]
                 if not ctx.detach_weights:
                     each.mul_(logits.sub_(mean[tile.rows, None]).add_(1))
                 pairs.leave_out(tile, each, 0)
-                gradient.add(tile, each.to(products), None)
+                gradient.add(tile, each.to(products))
         return gradient.x, gradient.y, None, None, None

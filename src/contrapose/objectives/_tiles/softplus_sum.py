@@ -43,15 +43,16 @@ class _SoftplusSum(torch.autograd.Function):
         refuse_second_derivative()
         x, y, offset = ctx.saved_tensors
         pairs, products = ctx.pairs, ctx.products
-        gradient, offset_gradient = Gradient(x, y, products, []), torch.zeros_like(offset)
+        offset_gradient = torch.zeros_like(offset)
         with torch.autocast(x.device.type, enabled=False):
             left, right = x.to(products), y.to(products)
+            gradient = Gradient(left, right, x.dtype, [])
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype).add_(offset[tile.rows, None])
                 each = logits.sigmoid_() * up[tile.rows, None]
                 if pairs.weight is not None:
                     each.masked_fill_(~pairs.weight(*tile), 0)
                 offset_gradient[tile.rows] += each.sum(1)
-                gradient.add(tile, each.to(products), None)
+                gradient.add(tile, each.to(products))
         pairs.add_up(*gradient.all(), offset_gradient)
         return gradient.x, gradient.y, offset_gradient, None, None
