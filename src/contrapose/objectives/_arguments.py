@@ -9,10 +9,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import LongTensor, Tensor
-from torch.nn import functional
 
 from contrapose.errors import ArgumentInvalid, NonFinite, ShapesDiffer, TemperatureInvalid, nearest
-from contrapose.objectives._tiles import PairWeight
+from contrapose.objectives._tiles import PairWeight, unit_rows
 
 Similarity = Literal["cosine", "dot"]
 Reduction = Literal["mean", "sum", "none"]
@@ -32,15 +31,24 @@ def operands(embeddings: Mapping[str, Tensor | None], similarity: str) -> Operan
     precision = reduce(torch.promote_types, (rows.dtype for rows in given.values()), torch.float32)
     products = torch.bfloat16 if all(rows.dtype == torch.bfloat16 for rows in given.values()) else precision
     with torch.autocast(next(iter(given.values())).device.type, enabled=False):
-        wide = {name: rows.to(precision) for name, rows in given.items()}
-        if similarity == "cosine":
-            wide = {name: functional.normalize(rows, dim=-1) for name, rows in wide.items()}
+        alter = unit_rows if similarity == "cosine" else torch.Tensor.to
+        wide = {name: alter(rows, precision) for name, rows in given.items()}
     return Operands(wide, products)
 
 
 def divided(rows: Tensor, temperature: float | Tensor) -> Tensor:
     """Rows over the temperature, in the rows' precision whatever the temperature's is."""
     return rows / (temperature.reshape(()) if isinstance(temperature, Tensor) else temperature)
+
+
+def inverse(temperature: float | Tensor) -> float | Tensor:
+    """What logits are multiplied by."""
+    return 1 / (temperature.reshape(()) if isinstance(temperature, Tensor) else temperature)
+
+
+def greatest(similarity: str) -> float | None:
+    """What no similarity exceeds; None where that depends on the rows."""
+    return 1.0 if similarity == "cosine" else None
 
 
 def row_products(x: Tensor, y: Tensor) -> Tensor:
@@ -93,7 +101,7 @@ def check_finite(name: str, rows: Tensor) -> None:
     """Raises NonFinite, naming the first row that holds NaN or infinity."""
     if not rows.is_floating_point():
         raise ArgumentInvalid(f"{name} must hold floating-point embeddings; got {rows.dtype}.")
-    if bool(torch.isfinite(rows.detach().sum(dtype=torch.float64 if rows.dtype == torch.float64 else torch.float32))):
+    if math.isfinite(float(rows.detach().sum())):
         return  # one NaN or infinity would have reached the sum; a sum may overflow without one
     broken = ~torch.isfinite(rows).flatten(start_dim=1).all(dim=1)
     if bool(broken.any()):

@@ -20,14 +20,15 @@ from contrapose.objectives._arguments import (
     check_integers,
     check_number,
     check_temperature,
-    divided,
+    greatest,
     groups_apart,
+    inverse,
     operands,
     pair_weight,
     reduced,
     row_products,
 )
-from contrapose.objectives._tiles import PairWeight, log_sum_exp
+from contrapose.objectives._tiles import PairWeight, log_sum_exp, own_and_log_sum_exp
 
 
 def info_nce(
@@ -110,7 +111,7 @@ def info_nce(
     found = contrast(
         anchors, positives, temperature=temperature, index=index, negatives=negatives, negative_log_weight=negative_log_weight,
         queue=queue, group=group, queue_group=queue_group, pair=pair, in_batch=in_batch, symmetric=symmetric,
-        similarity=similarity, reduction=reduction,
+        similarity=similarity, reduction=reduction, smoothed=bool(label_smoothing),
     )  # fmt: skip
     losses = _smoothed(found.positive, found.negative, found.mean_column, label_smoothing)
     if symmetric:
@@ -164,8 +165,8 @@ class Contrast(NamedTuple):
     positive: Tensor  # (b,)
     negative: Tensor  # (b,)
     back: Tensor | None  # (b,)
-    mean_column: tuple[Tensor, int]  # (b,) and the number of columns
-    mean_anchor: tuple[Tensor, int]
+    mean_column: Tensor | None  # (b,), where they are asked for
+    mean_anchor: Tensor | None
 
 
 def contrast(
@@ -184,6 +185,7 @@ def contrast(
     symmetric: bool = False,
     similarity: Similarity = "cosine",
     reduction: Reduction = "mean",
+    smoothed: bool = False,
 ) -> Contrast:
     """What `info_nce` and `decoupled` share: each anchor's positive, and all that it is told from."""
     check_common(similarity, reduction)
@@ -196,19 +198,19 @@ def contrast(
     _check_together(index=index, negatives=negatives, group=group, pair=pair, in_batch=in_batch, symmetric=symmetric)
 
     rows, products = operands(given, similarity)
-    a, p = divided(rows["anchors"], temperature), rows["positives"]
-    own = torch.arange(len(a), device=a.device) if index is None else index
+    a, p, scale, bound = rows["anchors"], rows["positives"], inverse(temperature), greatest(similarity)
     hard = rows.get("negatives", a.new_empty(len(a), 0, a.shape[1])).reshape(len(a), -1, a.shape[1])
     stored = rows.get("queue", a.new_empty(0, a.shape[1])).detach()
     with torch.autocast(a.device.type, enabled=False):
-        positive = row_products(a, p if index is None else p[own])
         if not in_batch:
-            queued, _ = log_sum_exp(a, stored, weight=_queue_apart(group, queue_group), products=products)
-            mine = torch.einsum("bd,bkd->bk", a, hard) + negative_log_weight
+            positive = row_products(a, p if index is None else p[index]) * scale
+            apart = _queue_apart(group, queue_group)
+            queued, _ = log_sum_exp(a, stored, scale=scale, weight=apart, bound=bound, products=products)
+            mine = torch.einsum("bd,bkd->bk", a, hard) * scale + negative_log_weight
             negative = torch.logaddexp(queued, mine.logsumexp(1)) if hard.shape[1] else queued
-            mean = (positive + mine.sum(1) + (a @ stored.T).sum(1)) / (1 + hard.shape[1] + len(stored))
-            return Contrast(positive, negative, None, (mean, 1 + hard.shape[1] + len(stored)), (mean, 0))
-        columns = torch.cat([p, hard.flatten(0, 1), stored])
+            mean = (positive + mine.sum(1) + (a @ stored.T).sum(1) * scale) / (1 + hard.shape[1] + len(stored))
+            return Contrast(positive, negative, None, mean, None)
+        columns = torch.cat([p, hard.flatten(0, 1), stored]) if len(given) > 2 else p
         weight = both(
             pair_weight(pair, len(a), len(columns)),
             both(
@@ -216,18 +218,23 @@ def contrast(
                 _own_negatives(negative_log_weight, p, hard.shape[1]),
             ),
         )
-        negative, back = log_sum_exp(
-            a, columns, skip=own[:, None], weight=weight, by_column=symmetric, products=products
+        own = (0,) if index is None else index
+        positive, negative, back = own_and_log_sum_exp(
+            a, columns, own=own, scale=scale, weight=weight, by_column=symmetric, bound=bound, products=products
         )
-        means = (row_products(a, columns.mean(0)), len(columns)), (row_products(p, a.mean(0)), len(a))
-    return Contrast(positive, negative, back[: len(p)] if symmetric else None, *means)
+        if symmetric and columns is not p:
+            back = back[: len(p)]
+        if not smoothed:
+            return Contrast(positive, negative, back, None, None)
+        means = row_products(a, columns.mean(0)) * scale, row_products(p, a.mean(0)) * scale
+    return Contrast(positive, negative, back, *means)
 
 
-def _smoothed(positive: Tensor, negative: Tensor, mean: tuple[Tensor, int], smoothing: float) -> Tensor:
+def _smoothed(positive: Tensor, negative: Tensor, mean: Tensor | None, smoothing: float) -> Tensor:
     """Cross-entropy with a smoothed target; without smoothing softplus keeps the digits of small losses."""
     if not smoothing:
         return functional.softplus(negative - positive, threshold=40)
-    return torch.logaddexp(negative, positive) - (1 - smoothing) * positive - smoothing * mean[0]
+    return torch.logaddexp(negative, positive) - (1 - smoothing) * positive - smoothing * mean
 
 
 def _apart(group: LongTensor | None, queue_group: LongTensor | None, k: int, q: int) -> PairWeight | None:

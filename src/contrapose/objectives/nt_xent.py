@@ -14,12 +14,13 @@ from contrapose.objectives._arguments import (
     check_integers,
     check_rows,
     check_temperature,
+    greatest,
     groups_apart,
+    inverse,
     operands,
     reduced,
-    row_products,
 )
-from contrapose.objectives._tiles import log_sum_exp
+from contrapose.objectives._tiles import own_and_log_sum_exp
 
 
 def nt_xent(
@@ -70,13 +71,16 @@ def nt_xent(
 
     rows, products = operands({"first": first, "second": second}, similarity)
     z = torch.cat([rows["first"], rows["second"]])
-    half = temperature.reshape(()).sqrt() if isinstance(temperature, Tensor) else temperature**0.5
-    z = z / half  # both operands carry half of 1 / t
-    view = torch.arange(2 * b, device=z.device)
-    partner = view.roll(b)
     twice = None if group is None else group.repeat(2)
+    weight = None if twice is None else groups_apart(twice, twice)
     with torch.autocast(z.device.type, enabled=False):
-        positive = row_products(z[:b], z[b:]).repeat(2)
-        weight = None if twice is None else groups_apart(twice, twice)
-        negative, _ = log_sum_exp(z, skip=torch.stack([view, partner], 1), weight=weight, products=products)
+        positive, negative, _ = own_and_log_sum_exp(
+            z,
+            own=(b, -b),
+            scale=inverse(temperature),
+            skip=(0,),
+            weight=weight,
+            bound=greatest(similarity),
+            products=products,
+        )
         return reduced(functional.softplus(negative - positive, threshold=40), reduction)
