@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from contrapose.data.batches import Batch, Data, seeded
 from contrapose.errors import MemoryTooSmall
-from contrapose.objectives import TILE_BYTES, tile_bytes
+from contrapose.objectives import tile_bytes
 from contrapose.training.cache import row_sizes
 from contrapose.training.method import Method, Update, ViewMethod
 from contrapose.training.optimisers import trainable
@@ -35,10 +35,11 @@ class MemoryPlan:
     expected: int
     chunk: int | None
     of: int  # rows, or tokens, in a batch
+    tiles: int  # bytes of the objective's similarities at any time
 
     def __str__(self) -> str:
         cache = "off" if self.chunk is None else f"on, {self.chunk:,} of {self.of:,} at a time"
-        return f"embedding cache {cache}, the objective in tiles of {TILE_BYTES // 2**20} MB; about {in_words(self.expected)}"
+        return f"embedding cache {cache}, tiles of the objective {in_words(self.tiles)}, about {in_words(self.expected)} in all"
 
 
 class Allocated(TorchDispatchMode):
@@ -97,7 +98,8 @@ def plan_memory(
     units = round(large.units / large.rows * batch_size)
     # of each view: as it is, unit, scaled, gathered, and the gradients of these
     vectors = 8 * large.vector_bytes * batch_size
-    objective = vectors * fabric.world_size + tile_bytes(batch_size * fabric.world_size)
+    tiles = tile_bytes(batch_size * fabric.world_size)
+    objective = vectors * fabric.world_size + tiles
 
     def expected(chunk: int | None) -> int:
         through = once + AT_WORK * a_unit * (units if chunk is None else chunk)
@@ -106,7 +108,7 @@ def plan_memory(
 
     limit = parse_memory(model.settings.memory)
     if limit is None or expected(None) <= limit:
-        return MemoryPlan(expected(None), None, units)
+        return MemoryPlan(expected(None), None, units, tiles)
     chunk = int((limit - expected(0)) / (AT_WORK * a_unit))
     if chunk < large.longest:
         needed = in_words(expected(large.longest))
@@ -114,12 +116,12 @@ def plan_memory(
             f"memory={model.settings.memory} holds no step: weights, optimiser, vectors and a single row take about {needed}. "
             "Give more, a smaller batch_size or a smaller encoder."
         )
-    return MemoryPlan(expected(chunk), chunk, units)
+    return MemoryPlan(expected(chunk), chunk, units, tiles)
 
 
 def in_words(amount: int) -> str:
     """Bytes as people say them."""
-    return f"{amount / 2**30:.2g} GB" if amount >= 2**30 else f"{amount / 2**20:.2g} MB"
+    return f"{amount / 2**30:.2g} GB" if amount >= 2**30 else f"{amount / 2**20:,.1f} MB"
 
 
 @dataclass(frozen=True)
