@@ -22,13 +22,12 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from measured import RESULTS, finished, machine, offline_weights, spread, write
+from measured import RESULTS, Stopwatch, finished, machine, offline_weights, spread, write
 
 OURS, FP32, BF16 = "contrapose", "sentence-transformers fp32", "sentence-transformers bf16"
 SYSTEMS = (OURS, FP32, BF16)
@@ -58,7 +57,9 @@ def main() -> None:
     done = [{name: piece[name] for name in ("part", "system", "number")} for piece in result["pieces"]]
     for piece in [piece for piece in asked if piece not in done][: options.most]:
         print(f"{piece} …", file=sys.stderr)
-        result["pieces"].append({**piece, **machine(), **in_a_process(piece)})
+        found = {**piece, **machine(), **in_a_process(piece)}
+        result = finished(RESULT)  # the other part may have gone on meanwhile
+        result["pieces"].append(found)
         write(RESULT, summary(result))
     print(json.dumps({name: value for name, value in summary(result).items() if name != "pieces"}, indent=1))
 
@@ -69,50 +70,20 @@ def in_a_process(piece: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-class Stopwatch:
-    """Wall and processor seconds at the end of every lap."""
-
-    def __init__(self) -> None:
-        self.at: list[tuple[float, float]] = []
-
-    def press(self) -> None:
-        self.at.append((time.perf_counter(), time.process_time()))
-
-    def laps(self) -> dict[str, list[float]]:
-        """Seconds of each lap but the first, which the first press ends."""
-        between = list(zip(self.at, self.at[1:], strict=False))
-        return {
-            "seconds": [round(after[0] - before[0], 4) for before, after in between],
-            "processor_seconds": [round(after[1] - before[1], 4) for before, after in between],
-        }
-
-
 def train_ours(part: str, system: str, number: int) -> dict[str, Any]:
-    from lightning_fabric.loggers import Logger
-
     import contrapose
 
-    class Laps(Logger):
-        name, version = "laps", ""
-
-        def __init__(self) -> None:
-            self.watch = Stopwatch()
-
-        def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-            self.watch.press()
-
-        def log_hyperparams(self, *given: Any, **named: Any) -> None: ...
-
-    laps, job = Laps(), {"seed": number, "encoder.max_tokens": MAX_TOKENS, "batch_size": BATCH}
+    watch, job = Stopwatch(), {"seed": number, "encoder.max_tokens": MAX_TOKENS, "batch_size": BATCH}
     job |= {"learning_rate": RATE, "warmup_steps": WARMUP, "temperature": 0.05}
     job |= {"epochs": EPOCHS} if part == "accuracy" else {"log_every": LAP}
     with tempfile.TemporaryDirectory() as folder:
         data = training_pairs(part)
-        run = contrapose.train("pairs", data, out=Path(folder) / "run", progress=False, loggers=[laps], settings=job)
+        loggers = [watch.logger()]
+        run = contrapose.train("pairs", data, out=Path(folder) / "run", progress=False, loggers=loggers, settings=job)
         if part == "accuracy":
             return accuracy(Path(folder) / "run" / "model")
         assert run.folder.metrics()[-1]["step"] == STEPS
-    return laps.watch.laps()
+    return watch.laps()
 
 
 def train_theirs(part: str, system: str, number: int) -> dict[str, Any]:
@@ -123,17 +94,8 @@ def train_theirs(part: str, system: str, number: int) -> dict[str, Any]:
         SentenceTransformerTrainingArguments,
     )
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from transformers import TrainerCallback
 
-    class Laps(TrainerCallback):
-        def __init__(self) -> None:
-            self.watch = Stopwatch()
-
-        def on_step_end(self, arguments: Any, state: Any, control: Any, **more: Any) -> None:
-            if state.global_step % LAP == 0:
-                self.watch.press()
-
-    laps = Laps()
+    watch = Stopwatch()
     model = SentenceTransformer(str(offline_weights()), device="cpu")
     model.max_seq_length = MAX_TOKENS
     loss = MultipleNegativesRankingLoss(
@@ -154,11 +116,13 @@ def train_theirs(part: str, system: str, number: int) -> dict[str, Any]:
             disable_tqdm=True,
         )
         data = Dataset.from_dict(training_pairs(part))
-        trainer = SentenceTransformerTrainer(model, job, train_dataset=data, loss=loss, callbacks=[laps])
+        trainer = SentenceTransformerTrainer(
+            model, job, train_dataset=data, loss=loss, callbacks=[watch.callback(every=LAP)]
+        )
         trainer.train()
         assert trainer.state.global_step == (STEPS if part == "speed" else 165)
         if part == "speed":
-            return laps.watch.laps()
+            return watch.laps()
         model.save(f"{folder}/model")
         return accuracy(Path(folder) / "model")
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,49 @@ from contrapose.training.precision import has_bf16
 
 RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("contrapose", "sentence-transformers", "transformers", "tokenizers", "torch", "numpy")
+
+
+class Stopwatch:
+    """Wall and processor seconds at the end of every lap."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[float, float]] = []
+
+    def press(self) -> None:
+        self.at.append((time.perf_counter(), time.process_time()))
+
+    def laps(self) -> dict[str, list[float]]:
+        """Seconds of each lap but the first, which the first press ends."""
+        between = list(zip(self.at, self.at[1:], strict=False))
+        return {
+            "seconds": [round(after[0] - before[0], 4) for before, after in between],
+            "processor_seconds": [round(after[1] - before[1], 4) for before, after in between],
+        }
+
+    def logger(self) -> Any:
+        """For contrapose: pressed at every line of metrics."""
+        from lightning_fabric.loggers import Logger
+
+        class Laps(Logger):
+            name, version = "laps", ""
+
+            def log_metrics(laps, metrics: dict[str, float], step: int | None = None) -> None:  # noqa: N805 (self is the watch)
+                self.press()
+
+            def log_hyperparams(laps, *given: Any, **named: Any) -> None: ...  # noqa: N805
+
+        return Laps()
+
+    def callback(self, every: int = 1) -> Any:
+        """For a trainer of transformers: pressed after so many steps."""
+        from transformers import TrainerCallback
+
+        class Laps(TrainerCallback):
+            def on_step_end(laps, arguments: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: N805
+                if state.global_step % every == 0:
+                    self.press()
+
+        return Laps()
 
 
 def machine() -> dict[str, Any]:

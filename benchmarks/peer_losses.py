@@ -143,14 +143,28 @@ def find_peers(folder: Path | None) -> tuple[dict[str, Found], dict[str, str]]:
     """The peers that are installed or lie in `folder` or a folder in it, and for each other one why it was not found."""
     found, missing = {}, {}
     for name, peer in PEERS.items():
-        package = peer.modules[0].partition(".")[0]
-        root = _root(package, folder)
-        if root is None:
-            missing[name] = f"no package {package}" + (f" in {folder}" if folder else "; give --peers FOLDER")
-            continue
-        modules, loaded = _load(peer.modules, package, root)
-        found[name] = Found(_version(peer.distribution, root), loaded, peer.losses(*modules))
+        modules, version, loaded = _find(peer, folder)
+        if modules:
+            found[name] = Found(version, loaded, peer.losses(*modules))
+        else:
+            missing[name] = loaded
     return found, missing
+
+
+def find_module(name: str, folder: Path | None) -> tuple[ModuleType | None, str]:
+    """The first module of a peer and its version, or None and why it was not found."""
+    modules, version, loaded = _find(PEERS[name], folder)
+    return (modules[0], version) if modules else (None, loaded)
+
+
+def _find(peer: Peer, folder: Path | None) -> tuple[list[ModuleType], str, str]:
+    """Its modules, its version and how it was loaded; or none, and why."""
+    package = peer.modules[0].partition(".")[0]
+    root = _root(package, folder)
+    if root is None:
+        return [], "", f"no package {package}" + (f" in {folder}" if folder else "; give --peers FOLDER")
+    modules, loaded = _load(peer.modules, package, root)
+    return modules, _version(peer.distribution, root), loaded
 
 
 def _root(package: str, folder: Path | None) -> Path | None:

@@ -37,7 +37,7 @@ from contrapose.training.precision import Precision
 from contrapose.training.progress import Reporter, Silent, Terminal
 from contrapose.training.run_folder import RunFolder, flattened
 from contrapose.training.settings import parse_settings
-from contrapose.training.setup import make_fabric
+from contrapose.training.setup import closed, make_fabric
 
 CHECKED_VALUES = 64  # compared at export
 
@@ -99,26 +99,20 @@ def train(
     pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     opened = rooms.data.open_data(table, kind.card, pristine)
     refuse_without_negatives(kind(chosen), opened)
-    protocols = [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (on or {}).items()]
-    selectors = [
-        rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (select or {}).items()
-    ]
-    given = {"data": [data], "select": (select or {}).values(), "on": (on or {}).values()}
+    protocols, selectors = (
+        [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
+        for wanted in (on, select)
+    )
+    given = {"data": {"data": data}, "select": select or {}, "on": on or {}}
     config = {
         "contrapose": contrapose.__version__,
         "method": method,
-        "data": {
-            "source": table.source,
-            "rows": len(table),
-            "fingerprint": table.fingerprint,
-            "columns": dict(columns or {}),
-            "drop_empty": drop_empty,
-        },
+        "data": {**facts_of(table), "columns": dict(columns or {}), "drop_empty": drop_empty},
         "encoder": pristine.record(),
         "settings": chosen.model_dump(mode="json"),
-        "select": {name: said(source) for name, source in (select or {}).items()} or None,
-        "on": {name: said(source) for name, source in (on or {}).items()} or None,
-        "from_python": [name for name, sources in given.items() if not all(map(has_name, sources))] or None,
+        "select": {name: said(source) for name, source in given["select"].items()} or None,
+        "on": {name: said(source) for name, source in given["on"].items()} or None,
+        "from_python": [name for name, sources in given.items() if not all(map(has_name, sources.values()))] or None,
     }
     config["command"] = command_of(config, folder.path, kind.Settings())
     fabric = make_fabric(chosen.precision, [TensorBoardLogger(folder.tensorboard, name="", version=""), *loggers])
@@ -152,6 +146,11 @@ def train(
     return Run(folder, model if config["encoder"].get("own_module") else None)  # others are loaded when asked for
 
 
+def facts_of(table: Table) -> dict[str, Any]:
+    """What tells data from other data."""
+    return {"source": table.source, "rows": len(table), "fingerprint": table.fingerprint}
+
+
 def mean_score(selectors: Sequence[Any], model: Method) -> float:
     """What the best weights are chosen by: the mean over the development data's protocols."""
     return sum(protocol.score(next(iter(model.encoders().values()))) for protocol in selectors) / len(selectors)
@@ -165,18 +164,6 @@ def has_name(source: Any) -> bool:
 def said(source: Any) -> str:
     """Data of a protocol in words."""
     return str(source) if has_name(source) else f"a {type(source).__name__} from Python"
-
-
-@contextmanager
-def closed(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Closes loggers at the end, whatever happens: what they still hold is written, and their threads end."""
-    status = "failed"
-    try:
-        yield
-        status = "success"
-    finally:
-        for logger in loggers:
-            logger.finalize(status)
 
 
 @contextmanager

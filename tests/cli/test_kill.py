@@ -18,32 +18,28 @@ import pytest
 from contrapose.training.run_folder import RunFolder
 from tests.cli.conftest import Done
 
-STEPS, EPOCH, EVERY = 60, 8, 7  # steps in all, of an epoch, between two checkpoints
+STEPS, EVERY = 60, 7  # steps in all, between two checkpoints
 
 
 @pytest.fixture(scope="module")
 def words(tiny_bert: Path, pairs: Path) -> list[str]:
     """Dropout on, several epochs, checkpoints often, weights chosen on development data."""
-    settings = {
-        "batch_size": 8,
-        "steps": STEPS,
-        "checkpoint_every": EVERY,
-        "select_every": 10,
-        "log_every": 1,
-        "learn_temperature": True,
-    }
-    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
-    return [
-        "train",
-        "pairs",
-        "--data",
-        str(pairs),
-        "--encoder",
-        str(tiny_bert),
-        "--select",
-        f"retrieval={pairs}",
-        *options,
-    ]
+    chosen = ["--select", f"retrieval={pairs}", *sets(batch_size=8, select_every=10, learn_temperature=True)]
+    return ["train", "pairs", "--data", str(pairs), "--encoder", str(tiny_bert), *OFTEN, *chosen]
+
+
+@pytest.fixture(scope="module")
+def remembering(tiny_bert: Path, pairs: Path) -> list[str]:
+    """A momentum copy, a queue that wraps around, and the embedding cache."""
+    chosen = ["--map", "text=anchor", "--memory", "1.5MB", *sets(batch_size=30, queue_size=50)]
+    return ["train", "esimcse", "--data", str(pairs), "--encoder", str(tiny_bert), *OFTEN, *chosen]
+
+
+def sets(**settings: object) -> list[str]:
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+OFTEN = sets(steps=STEPS, checkpoint_every=EVERY, log_every=1)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +101,29 @@ def unfinished(run: Path) -> set[str]:
 
 
 def test_killed_at_random_moments_and_resumed(words: list[str], unbroken: Path, tmp_path: Path) -> None:
+    kill_and_resume(words, tmp_path / "run", epoch=8)
+    assert weights(tmp_path / "run") == weights(unbroken)
+    assert metrics(tmp_path / "run") == metrics(unbroken)
+    assert not unfinished(tmp_path / "run")
+
+
+def test_queue_momentum_copy_and_cache_go_on_as_if_nobody_had_killed_them(
+    contrapose: Callable[..., Done], remembering: list[str], tmp_path: Path
+) -> None:
+    unbroken = tmp_path / "unbroken"
+    done = contrapose(*remembering, "--out", unbroken)
+    assert any("embedding cache on" in line for line in done.errors), done.errors
+    kill_and_resume(remembering, tmp_path / "run", epoch=2)
+    stage = "checkpoints/stage-train.safetensors"  # the queue and the momentum copy are in there
+    assert (tmp_path / "run" / stage).read_bytes() == (unbroken / stage).read_bytes()
+    assert metrics(tmp_path / "run") == metrics(unbroken)
+
+
+def kill_and_resume(words: list[str], out: Path, epoch: int) -> None:
+    """Five times, then to its end. `epoch`: steps of one."""
     seed = int(os.environ.get("CONTRAPOSE_KILL_SEED") or secrets.randbelow(2**31))
     print(f"to kill at the same moments again: CONTRAPOSE_KILL_SEED={seed}")
-    drawn, out = random.Random(seed), tmp_path / "run"
+    drawn = random.Random(seed)
     process = start(*words, "--out", out)
     kill_after_step(out, drawn.randrange(9, 16), process)  # in the second epoch
     moments = drawn.sample(["mid-epoch", "between epochs", "writing", "writing"], 4)
@@ -120,17 +136,14 @@ def test_killed_at_random_moments_and_resumed(words: list[str], unbroken: Path, 
             if not kill_while_writing(out, process):
                 continue  # it was written before the signal came: once more, with the next one
         elif moments[-1] == "between epochs":
-            kill_after_step(out, done - done % EPOCH + EPOCH, process)
+            kill_after_step(out, done - done % epoch + epoch, process)
         else:
-            kill_after_step(out, done + drawn.randrange(1, EPOCH), process)
+            kill_after_step(out, done + drawn.randrange(1, 8), process)
         moments.pop()
     process.communicate()
     process = start("train", "--resume", "--out", out)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-    assert weights(out) == weights(unbroken)
-    assert metrics(out) == metrics(unbroken)
-    assert not unfinished(out)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

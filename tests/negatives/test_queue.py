@@ -53,6 +53,18 @@ def test_a_restored_queue_goes_on_like_the_unbroken_one():
         assert torch.equal(tensor, after.state_dict()[name]), name
 
 
+def test_several_queues_of_a_module_fill_and_are_restored_each_by_its_name():
+    def two() -> torch.nn.Module:
+        return torch.nn.ModuleDict({"images": Queue(5, 2), "texts": Queue(3, 2)})
+
+    filled, restored = two(), two()
+    filled["images"].enqueue(numbered(0, 4))
+    filled["texts"].enqueue(numbered(9, 5))
+    restored.load_state_dict(filled.state_dict(), strict=True)
+    assert restored["images"].stored().vectors[:, 0].tolist() == [0, 1, 2, 3]
+    assert restored["texts"].stored().vectors[:, 0].tolist() == [11, 12, 13]
+
+
 def test_the_state_dict_holds_all_state():
     assert set(Queue(3, 2).state_dict()) == {"vectors", "rows", "group", "pointer", "fill"}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -35,6 +36,18 @@ def make_fabric(precision: str = "auto", loggers: Sequence[Logger] = ()) -> Fabr
     if world > 1:
         leave_at_exit()
     return fabric
+
+
+@contextmanager
+def closed(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Closes loggers at the end, whatever happens: what they still hold is written, and their threads end."""
+    status = "failed"
+    try:
+        yield
+        status = "success"
+    finally:
+        for logger in loggers:
+            logger.finalize(status)
 
 
 def precision_said(fabric: Fabric) -> str:
