@@ -232,6 +232,14 @@ def test_float16_is_computed_in_float32(dtype):
     assert float(loss) == pytest.approx(float(info_nce(a.double(), p.double(), temperature=0.05)), rel=1e-5)
 
 
+def test_bfloat16_at_a_temperature_whose_sums_leave_the_range_has_the_gradient_of_float32():
+    a, p = (normal(30, 16, seed=seed, dtype=torch.bfloat16) for seed in (0, 1))
+    wide, narrow = (a.to(dtype).requires_grad_() for dtype in (torch.float32, torch.bfloat16))
+    for rows in (wide, narrow):
+        info_nce(rows, p.to(rows.dtype), temperature=0.004, symmetric=True).backward()
+    torch.testing.assert_close(narrow.grad.float(), wide.grad, rtol=0.01, atol=0.01 * float(wide.grad.abs().max()))
+
+
 def test_bfloat16_is_multiplied_in_bfloat16_and_summed_in_float32():
     a, p = normal(300, 32, dtype=torch.bfloat16), normal(300, 32, seed=1, dtype=torch.bfloat16)
     loss, exact = info_nce(a, p, temperature=0.05), info_nce(a.double(), p.double(), temperature=0.05)
