@@ -109,7 +109,7 @@ def ours(folder: Path, precision: str) -> Callable[[list[str]], np.ndarray]:
     import contrapose
     from contrapose.text.encoder import TextEncoder
 
-    model = contrapose.api.Model({"encoder": TextEncoder.open()}, "text", "none").save(folder / "model")
+    model = contrapose.Model({"encoder": TextEncoder.open()}, "text", "none").save(folder / "model")
 
     def embed(texts: list[str]) -> np.ndarray:
         file, out = folder / f"{len(texts)}.txt", folder / f"{len(texts)}.parquet"

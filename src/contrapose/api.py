@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from lightning_fabric.loggers import Logger, TensorBoardLogger
 
 import contrapose
 from contrapose import catalogue
+from contrapose.claims.compare import compare_methods
+from contrapose.claims.comparison import Comparison
 from contrapose.claims.reproduce import reproduce
 from contrapose.data.check import CheckReport
-from contrapose.data.columns import GROUP
 from contrapose.data.readers import read
 from contrapose.data.table import Table
 from contrapose.errors import ColumnMissing, EncoderNotRebuildable, UsageInvalid, nearest
 from contrapose.export.card import card_text
 from contrapose.export.model_folder import Model, largest_difference, load, write_model
 from contrapose.export.vectors import checked_precision, embed_corpus, refuse_out
+from contrapose.opening import apart_from_encoder, facts_of, has_name, of_method, rooms_of, said
 from contrapose.report import html
+from contrapose.report.comparison import write_comparison
 from contrapose.run import Run
 from contrapose.training.command import command_of, how_to_go_on
 from contrapose.training.encoder import Encoder
@@ -45,6 +45,7 @@ __all__ = [
     "Model",
     "Run",
     "check",
+    "compare",
     "demo",
     "embed",
     "evaluate",
@@ -87,8 +88,7 @@ def train(
     """
     kind = catalogue.find_method(method)
     rooms = rooms_of(kind.card.modality)
-    flat = {**flattened(settings or {}), **flattened(more_settings)}
-    options = {name.removeprefix("encoder."): flat.pop(name) for name in list(flat) if name.startswith("encoder.")}
+    flat, options = apart_from_encoder({**flattened(settings or {}), **flattened(more_settings)})
     chosen = parse_settings(kind.Settings, flat, owner=f"method '{method}'")
     folder = RunFolder(out or free_folder(method))
     if not resume:
@@ -146,24 +146,9 @@ def train(
     return Run(folder, model if config["encoder"].get("own_module") else None)  # others are loaded when asked for
 
 
-def facts_of(table: Table) -> dict[str, Any]:
-    """What tells data from other data."""
-    return {"source": table.source, "rows": len(table), "fingerprint": table.fingerprint}
-
-
 def mean_score(selectors: Sequence[Any], model: Method) -> float:
     """What the best weights are chosen by: the mean over the development data's protocols."""
     return sum(protocol.score(next(iter(model.encoders().values()))) for protocol in selectors) / len(selectors)
-
-
-def has_name(source: Any) -> bool:
-    """Whether data can be found again by what config.yaml says of them; objects in memory cannot."""
-    return isinstance(source, (str, os.PathLike))
-
-
-def said(source: Any) -> str:
-    """Data of a protocol in words."""
-    return str(source) if has_name(source) else f"a {type(source).__name__} from Python"
 
 
 @contextmanager
@@ -177,6 +162,39 @@ def saying_how_to_go_on(config: Mapping[str, Any], out: Path, reporter: Reporter
     except KeyboardInterrupt:
         reporter.say(f"The run was stopped at once; what was saved last is kept. {how_to_go_on(config, out)}")
         raise
+
+
+def compare(
+    methods: Sequence[str],
+    data: Any,
+    *,
+    on: Mapping[str, Any],
+    select: Mapping[str, Any] | None = None,
+    encoder: Any = None,
+    columns: Mapping[str, str] | None = None,
+    drop_empty: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    seeds: int = 3,
+    out: Path | str | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Which of several methods wins on your data: the same encoder, rows, budget, tuning grid and seeds for each.
+
+    `on`: the test data by protocol, scored once for each method and seed, beside the controls. `grid={"learning_rate": [1e-5, 5e-5]}` tries
+    every combination with each method on `select`, the development data. `settings` are shared by all; `{"simcse.temperature": 0.1}` is of
+    one method alone. `seeds`: three at least. `out`: the folder of trials, result.json and comparison.html; None: runs/compare/METHOD-METHOD.
+    What was stopped goes on by the same call, and takes more methods and seeds. Other arguments as for `train`.
+
+    Raises a ContraposeError before anything is trained for bad data, settings or names, and Stopped with everything saved after Ctrl-C.
+    """
+    folder = Path(out) if out is not None else Path("runs") / "compare" / "-".join(methods)
+    result = compare_methods(
+        methods, data, on=on, select=select, encoder=encoder, columns=columns, drop_empty=drop_empty, settings=settings,
+        grid=grid, seeds=seeds, folder=folder, progress=progress,
+    )  # fmt: skip
+    write_comparison(result.page(), folder / "comparison.html")
+    return result
 
 
 def conclude(
@@ -345,8 +363,7 @@ def check(
 ) -> CheckReport:
     """What is wrong with data, by row, before anything is trained."""
     kind = catalogue.find_method(method)
-    flat = flattened(settings or {})
-    options = {name.removeprefix("encoder."): flat.pop(name) for name in list(flat) if name.startswith("encoder.")}
+    flat, options = apart_from_encoder(settings or {})
     chosen = parse_settings(kind.Settings, flat, owner=f"method '{method}'")
     return rooms_of(kind.card.modality).data.check_data(
         read(data, rename=columns, needs=kind.card.columns, strict=False),
@@ -369,19 +386,6 @@ def open_run(path: Path | str) -> Run:
 def methods() -> dict[str, catalogue.Listing]:
     """Every method by name."""
     return catalogue.methods()
-
-
-def rooms_of(modality: str) -> SimpleNamespace:
-    """A modality's data, encoder and evaluation modules."""
-    return SimpleNamespace(
-        **{room: importlib.import_module(f"contrapose.{modality}.{room}") for room in ("data", "encoder", "evaluation")}
-    )
-
-
-def of_method(columns: Mapping[str, str] | None, kind: type[Method], elsewhere: Collection[str]) -> dict[str, str]:
-    """The renamings without those that are meant for a protocol's data alone, whose columns are `elsewhere`."""
-    own = {GROUP, *(column.name for column in kind.card.columns)}
-    return {name: yours for name, yours in (columns or {}).items() if name in own or name not in elsewhere}
 
 
 def free_folder(method: str) -> Path:

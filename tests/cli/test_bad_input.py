@@ -143,6 +143,26 @@ def test_an_unknown_method(contrapose: Command, pairs: Path, tmp_path: Path) -> 
     assert not contents(tmp_path)
 
 
+COMPARED = {
+    "one method": (["simcse"], ["two methods or more", "simcse"]),
+    "an unknown method": (["simcse", "esimce"], ["'esimce'", "did you mean 'esimcse'"]),
+    "a grid without development data": (
+        ["simcse", "esimcse", "--grid", "temperature=0.05,0.1"],
+        ["--select", "test data"],
+    ),
+    "a grid without values": (["simcse", "esimcse", "--grid", "temperature"], ["--grid temperature", "NAME=VALUE"]),
+}
+
+
+@pytest.mark.parametrize(("words", "named"), COMPARED.values(), ids=COMPARED)
+def test_what_cannot_be_compared(
+    contrapose: Command, pairs: Path, tmp_path: Path, words: list[str], named: list[str]
+) -> None:
+    texts = ["--data", pairs, "--map", "text=anchor", "--on", f"retrieval={pairs}"]
+    with nothing_written(tmp_path):
+        refused(contrapose("compare", *words, *texts, "--out", tmp_path / "out"), *named)
+
+
 def test_an_output_folder_that_exists(contrapose: Command, quick: list[str], trained: Path) -> None:
     with nothing_written(trained):
         refused(contrapose(*quick, "--out", trained), str(trained), "--resume", "CL-RUN-001")

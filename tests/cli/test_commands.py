@@ -191,3 +191,16 @@ def test_help_names_every_protocol(contrapose: Command, command: str) -> None:
     shown = contrapose(command, "--help").out
     for name in PROTOCOLS:
         assert f"{name}=" in shown
+
+
+def test_compare_prints_the_table_the_words_and_the_page(
+    contrapose: Command, tiny_bert: Path, pairs: Path, tmp_path: Path
+) -> None:
+    words = ["compare", "simcse", "esimcse", "--data", pairs, "--map", "text=anchor", "--encoder", tiny_bert]
+    limits = ["--set", "steps=2", "--set", "batch_size=8", "--set", "esimcse.queue_size=8"]
+    done = contrapose(*words, *limits, "--on", f"retrieval={pairs}", "--out", "runs/both", cwd=tmp_path)
+    assert done.code == 0, done.errors
+    for part in ("TF-IDF, words", "time a training", "retrieval: accuracy@1: the best control is"):
+        assert part in " ".join(done.out.split())
+    assert done.out.rstrip().endswith("page  runs/both/comparison.html")
+    assert (tmp_path / "runs/both/comparison.html").is_file()

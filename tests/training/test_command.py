@@ -6,7 +6,7 @@ import itertools
 import shlex
 from pathlib import Path
 
-from contrapose.cli.app import settings_of
+from contrapose.cli.options import settings_of
 from contrapose.text.pairs import Pairs
 from contrapose.training.command import command_of, how_to_go_on
 from contrapose.training.settings import parse_settings

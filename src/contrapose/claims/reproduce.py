@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import date
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 
 from contrapose.catalogue import find_method
-from contrapose.claims.claim import Arm, Claim, Experiment
+from contrapose.claims.claim import Arm, Claim, Experiment, Figures, Measure
 from contrapose.claims.find import find_claim
 from contrapose.claims.progress import TrialBar
 from contrapose.claims.result import ClaimResult
@@ -61,7 +62,7 @@ def check(
     """`reproduce` of a claim in hand, which may be your own."""
     if seeds < FEWEST:
         raise UsageInvalid(f"seeds is {seeds}; a verdict needs {FEWEST} or more: the spread over seeds decides it.")
-    folder = claim_folder(claim.method, out)
+    folder = trials_folder(claim.method, out, Path("runs") / "claims" / claim.method)
     source = claim.source.find(data)
     tasks = [experiment.task(source) for experiment in claim.experiments]
     counts = [len(claim.arms) * trials_of(experiment, seeds) for experiment in claim.experiments]
@@ -80,9 +81,9 @@ def check(
     return result
 
 
-def claim_folder(name: str, out: Path | str | None) -> Path:
+def trials_folder(name: str, out: Path | str | None, default: Path) -> Path:
     """The folder to work in, which need not be there. Raises ClaimFolderTaken when it is something else's."""
-    folder = Path(out).expanduser() if out is not None else Path("runs") / "claims" / name
+    folder = Path(out).expanduser() if out is not None else default
     marker = folder / MARKER
     mine = marker.is_file() and marker.read_text(encoding="utf-8").strip() == name
     if not mine and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -115,7 +116,8 @@ def weight_of(claim: Claim, experiment: Experiment) -> float:
 def run_experiment(claim: Claim, trials: Trials, seeds: int) -> dict[str, Any]:
     """Every arm, the controls beside them, and the verdicts, as JSON values."""
     experiment, task = trials.experiment, trials.task
-    arms = {arm.name: run_arm(claim, arm, trials, seeds) for arm in claim.arms}
+    weight, goodness = weight_of(claim, experiment), partial(goodness_of, claim.measure(claim.tuned_by))
+    arms = {arm.name: run_arm(arm, trials, seeds, goodness, weight) for arm in claim.arms}
     untrained = [trials.untrained(claim.arms[0], seed, "test") for seed in range(seeds)]
     controls = {"untrained": untrained} | {name: [figures] for name, figures in task.controls("test").items()}
     fabric = make_fabric(experiment.settings.get("precision", "auto"))
@@ -134,25 +136,30 @@ def run_experiment(claim: Claim, trials: Trials, seeds: int) -> dict[str, Any]:
     }
 
 
-def run_arm(claim: Claim, arm: Arm, trials: Trials, seeds: int) -> dict[str, Any]:
-    """Tune an arm on the development split, and measure what was chosen on the test split with every seed."""
-    experiment = trials.experiment
-    tuned, weight = min(experiment.tuning_seeds, seeds), weight_of(claim, experiment)
+def run_arm(
+    arm: Arm, trials: Trials, seeds: int, goodness: Callable[[list[Figures]], float], weight: float = 1.0
+) -> dict[str, Any]:
+    """Tune an arm on the development split, and measure what was chosen on the test split with every seed.
+
+    `goodness` of what was measured on the development split, one a seed. A grid of one point leaves nothing to tune.
+    """
+    experiment, points = trials.experiment, trials.experiment.points
+    tuned = min(experiment.tuning_seeds, seeds) if len(points) > 1 else 0
     tuning = []
-    for point in experiment.points:
+    for point in points if tuned else ():
         dev = []
         for seed in range(tuned):
             trials.bar.trial(said(experiment, arm, point, seed), weight)
             dev.append(trials.figures(arm, point, seed, "dev"))
         tuning.append({"settings": point, "dev": dev})
-    chosen = best(claim, tuning)
+    chosen = best(tuning, goodness) if tuned else points[0]
     test = []
     for seed in range(seeds):
         if seed >= tuned:
             trials.bar.trial(said(experiment, arm, chosen, seed), weight)
         test.append(trials.figures(arm, chosen, seed, "test"))
     trials.bar.close()
-    done = [(point, seed) for point in experiment.points for seed in range(seeds if point == chosen else tuned)]
+    done = [(point, seed) for point in points for seed in range(seeds if point == chosen else tuned)]
     for point, seed in done:
         trials.forget_weights(arm, point, seed)
     spent = [trials.spent(arm, point, seed) for point, seed in done]
@@ -169,14 +176,14 @@ def run_arm(claim: Claim, arm: Arm, trials: Trials, seeds: int) -> dict[str, Any
     }
 
 
-def best(claim: Claim, tuning: list[dict[str, Any]]) -> dict[str, Any]:
-    """The point of the grid with the best mean on the development split; of equal ones the first."""
-    measure = claim.measure(claim.tuned_by)
+def best(tuning: list[dict[str, Any]], goodness: Callable[[list[Figures]], float]) -> dict[str, Any]:
+    """The point of the grid that is best on the development split; of equal ones the first."""
+    return max(tuning, key=lambda tried: goodness(tried["dev"]))["settings"]
 
-    def goodness(tried: Mapping[str, Any]) -> float:
-        return float(measure.gain([figures[measure.name] for figures in tried["dev"]], 0.0).mean())
 
-    return max(tuning, key=goodness)["settings"]
+def goodness_of(measure: Measure, seeds: list[Figures]) -> float:
+    """The mean over seeds, larger is better."""
+    return float(measure.gain([figures[measure.name] for figures in seeds], 0.0).mean())
 
 
 def verdicts(claim: Claim, arms: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -220,6 +227,13 @@ def record(claim: Claim, seeds: int, experiments: list[dict[str, Any]]) -> dict[
         "experiments": experiments,
         "minutes": round(sum(arm["minutes"] for arm in spent), 1),
         "processor_minutes": round(sum(arm["processor_minutes"] for arm in spent), 1),
+        **circumstances(),
+    }
+
+
+def circumstances() -> dict[str, Any]:
+    """On what, with what and when."""
+    return {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {"python": platform.python_version(), **versions()},
         "date": date.today().isoformat(),

@@ -74,6 +74,11 @@ class Trials:
         kept = read_figures(self.path(arm, self.settings(find_method(arm.method), arm, point, seed)))
         return kept["seconds"], kept["processor_seconds"]
 
+    def memory(self, arm: Arm, point: Mapping[str, Any], seed: int) -> int | None:
+        """Bytes that a step of a trial was expected to take; None where that cannot be known."""
+        path = self.path(arm, self.settings(find_method(arm.method), arm, point, seed))
+        return max((line.get("memory") or 0 for line in RunFolder(path).metrics()), default=0) or None
+
     def forget_weights(self, arm: Arm, point: Mapping[str, Any], seed: int) -> None:
         """Delete a trial's checkpoints; its figures stay."""
         path = self.path(arm, self.settings(find_method(arm.method), arm, point, seed))

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from contrapose.cli.claims import compare, reproduce
+from contrapose.cli.options import DropEmpty, Map, On, Source, pairs_of, settings_of
 from contrapose.errors import UsageInvalid
 
 app = typer.Typer(
@@ -19,25 +21,6 @@ app = typer.Typer(
     help="Contrastive representation learning for every modality: your data, a published method, an encoder, and proof that it got better.",
     epilog="Start with `contrapose demo`, or `contrapose methods`.",
 )
-
-Source = "A file (.txt .csv .tsv .jsonl .parquet, also .gz), hf:OWNER/NAME or sample:NAME."
-On = Annotated[
-    list[str],
-    typer.Option(
-        "--on",
-        metavar="PROTOCOL=DATA",
-        help="Evaluate before and after, beside the controls. retrieval=pairs.csv (columns anchor, positive) or a BEIR folder; "
-        "sts=rated.csv (sentence1, sentence2, score); probe=labelled.csv, a linear classifier, or knn=labelled.csv (text, label, "
-        "and split, train or test; without split a quarter is drawn for testing). Repeatable, each protocol once.",
-    ),
-]
-Map = Annotated[
-    list[str],
-    typer.Option(
-        "--map", metavar="NEEDED=YOURS", help="The method's column is called otherwise in your file. Repeatable."
-    ),
-]
-DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows in which a needed column is empty.")]
 
 
 @app.command()
@@ -271,86 +254,10 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
     typer.echo(f"{api.write_report(run)}")
 
 
-@app.command()
-def reproduce(
-    name: Annotated[
-        str | None, typer.Argument(help="A claim, called as its method is; none lists them.", show_default=False)
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=3, help="Seeds of each arm; their spread decides the verdict.")] = 3,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the trials and result.json; runs/claims/NAME when left out.", show_default=False),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the claim's data files; the repository's when left out.", show_default=False),
-    ] = None,
-) -> None:
-    """Check a paper's central claim at small scale, or list the claims.
-
-    Method and baseline get the same encoder, rows, steps, seeds and tuning grid. The grid is chosen on the development split; the
-    test split is scored once, beside the untrained encoder and a classical rule. The interval of the gain over seeds decides:
-    *seen*, *not seen* or *inconclusive*. Ctrl-C saves, and the same command goes on; so does a larger --seeds.
-
-    **Examples**
-
-    `contrapose reproduce`
-
-    `contrapose reproduce esimcse`
-
-    `contrapose reproduce esimcse --seeds 5 --out runs/claims/esimcse --data benchmarks/data/stsb_en`
-    """
-    if name is None:
-        from contrapose.cli.listing import show_claims
-
-        show_claims()
-        return
-    from contrapose.claims.find import find_claim
-
-    find_claim(name)  # a misspelt one is refused before anything heavy is loaded
-    from rich.console import Console
-
-    from contrapose import api
-    from contrapose.training.interrupts import Stopped
-
-    try:
-        result = api.reproduce(name, seeds=seeds, out=out, data=data)
-    except Stopped as stopped:
-        typer.echo(f"The claim was {stopped}. The same command goes on.", err=True)
-        raise typer.Exit(128 + stopped.signal_number) from None
-    except KeyboardInterrupt:  # between two trainings
-        typer.echo("The claim was stopped; what was trained is kept. The same command goes on.", err=True)
-        raise
-    Console().print(result)
+for command in (compare, reproduce):
+    app.command()(command)
 
 
 def is_first_process() -> bool:
     """Whether this is the only process, or the first of those that torchrun started: the one that speaks."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def pairs_of(options: list[str], option: str) -> dict[str, str]:
-    """["a=b"] to {"a": "b"}. Raises UsageInvalid for one without its `=` or value, and for a name with two values."""
-    pairs: dict[str, str] = {}
-    for each in options:
-        name, _, value = each.partition("=")
-        if not name or not value:
-            raise UsageInvalid(f"{option} {each} has no value; write {option} NAME=VALUE.")
-        if pairs.get(name, value) != value:
-            what = "column" if option == "--map" else "protocol"
-            later = (
-                f" Score the other data afterwards: contrapose evaluate RUN --on {each}." if option == "--on" else ""
-            )
-            raise UsageInvalid(
-                f"{option} {name} is given as {pairs[name]} and as {value}; give each {what} once.{later}"
-            )
-        pairs[name] = value
-    return pairs
-
-
-def settings_of(options: list[str]) -> dict[str, str]:
-    """Of a setting that is named twice the last value counts; `NAME=` empties it. Raises UsageInvalid for one without its `=`."""
-    for each in options:
-        if not each.partition("=")[0] or "=" not in each:
-            raise UsageInvalid(f"--set {each} has no value; write --set NAME=VALUE.")
-    return dict(each.split("=", 1) for each in options)

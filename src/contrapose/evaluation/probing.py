@@ -68,6 +68,8 @@ class LabelledProtocol:
     of five systems, of which each is told to it by `advance(1)`.
     """
 
+    scored = "accuracy"  # what `score` is
+
     def __init__(
         self,
         probe: Probe,

@@ -7,7 +7,7 @@ Plotly reads its texts as HTML of a kind, so every text of the user's goes throu
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from itertools import cycle
 from typing import Any
@@ -79,6 +79,56 @@ def comparison(systems: Mapping[str, Scores], metrics: Sequence[str]) -> Figure:
     }
 
 
+def ranking(systems: Scores, methods: Collection[str]) -> Figure:
+    """A row a system, in the order given from top to bottom: a dot with its interval; methods filled, controls open."""
+    names = list(systems)
+    data = []
+    for name, look in (
+        (False, {"color": QUIET, "size": 9, "symbol": "circle-open", "line": {"width": 1.8}}),
+        (True, {"color": ACCENT, "size": 11, "symbol": "circle", "line": {"width": 0}}),
+    ):
+        rows = {row: systems[each] for row, each in enumerate(names) if (each in methods) == name}
+        data.append(dots_in_rows(rows, [literal(each) for each in names], look))
+    rows = {"tickvals": list(range(len(names))), "ticktext": [literal(name) for name in names], "zeroline": False}
+    rows |= {"range": [len(names) - 0.5, -0.5], "showgrid": False, "automargin": True, "fixedrange": True}
+    return {
+        "data": data,
+        "layout": layout(70 + 30 * len(names), xaxis={"zeroline": False, "fixedrange": True}, yaxis=rows),
+    }
+
+
+def dots_in_rows(
+    rows: Mapping[int, Mapping[str, float]], names: Sequence[str], look: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Scores with their intervals, each in its row."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [score["value"] for score in rows.values()],
+        "y": list(rows),
+        "error_x": intervals(list(rows.values()), look["color"]),
+        "marker": look,
+        "hoverinfo": "text",
+        "hovertext": [f"{names[row]}<br>{said(score)}" for row, score in rows.items()],
+    }
+
+
+def intervals(scores: Sequence[Mapping[str, float]], colour: str) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [score["high"] - score["value"] for score in scores],
+        "arrayminus": [score["value"] - score["low"] for score in scores],
+        "color": colour,
+        "thickness": 1.5,
+        "width": 3,
+    }
+
+
+def said(score: Mapping[str, float]) -> str:
+    return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
 def dots(name: str, scores: Scores, metrics: Sequence[str], lowered: float, look: Mapping[str, Any]) -> dict[str, Any]:
     """One system's scores with their intervals, each in its metric's row."""
     known = [(row, metric, scores[metric]) for row, metric in enumerate(metrics) if metric in scores]
@@ -88,21 +138,10 @@ def dots(name: str, scores: Scores, metrics: Sequence[str], lowered: float, look
         "name": literal(name),
         "x": [score["value"] for _, _, score in known],
         "y": [row + lowered for row, _, _ in known],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [score["high"] - score["value"] for _, _, score in known],
-            "arrayminus": [score["value"] - score["low"] for _, _, score in known],
-            "color": look["color"],
-            "thickness": 1.5,
-            "width": 3,
-        },
+        "error_x": intervals([score for _, _, score in known], look["color"]),
         "marker": look,
         "hoverinfo": "text",
-        "hovertext": [
-            f"{literal(name)}<br>{literal(metric)}<br>{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-            for _, metric, score in known
-        ],
+        "hovertext": [f"{literal(name)}<br>{literal(metric)}<br>{said(score)}" for _, metric, score in known],
     }
 
 

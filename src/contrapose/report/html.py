@@ -28,6 +28,12 @@ def write_report(folder: RunFolder) -> Path:
     Every text of the user's is escaped, and the page's content security policy forbids every request. Without results the report says how
     to get some. Raises WriteFailed when the file cannot be written.
     """
+    write_text(folder.report, rendered("report.html.j2", contents(folder)))
+    return folder.report
+
+
+def rendered(template: str, page: Mapping[str, Any]) -> str:
+    """A page whole in itself, with Plotly in it, from a template of this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
@@ -36,10 +42,9 @@ def write_report(folder: RunFolder) -> Path:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.get_template("report.html.j2")
-    page = contents(folder)
-    write_text(folder.report, template.render(page, plotly=Markup(get_plotlyjs()), nonce=secrets.token_urlsafe(16)))
-    return folder.report
+    return environment.get_template(template).render(
+        page, plotly=Markup(get_plotlyjs()), nonce=secrets.token_urlsafe(16)
+    )
 
 
 def contents(folder: RunFolder) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class TextSimilarity:
     """
 
     name = "sts"
+    scored = "spearman"  # what `score` is
 
     def __init__(self, source: Any, columns: Mapping[str, str] | None = None, training: Table | None = None) -> None:
         table, self.unrated = rated(open_table(source, columns, RATED_PAIRS))

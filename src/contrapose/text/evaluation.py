@@ -67,6 +67,7 @@ class TextRetrieval:
     """
 
     name = "retrieval"
+    scored = "accuracy@1"  # what `score` is the mean of
 
     def __init__(self, source: Any, columns: Mapping[str, str] | None = None, training: Table | None = None) -> None:
         if isinstance(source, (str, Path)) and Path(source).is_dir():

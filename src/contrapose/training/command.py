@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,42 @@ ENCODER_OPTIONS = ("layers", "pooling", "max_tokens", "revision")
 
 def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings) -> str:
     """The command of a run's configuration, settings at their default left out."""
-    words = ["contrapose", "train", config["method"], "--data", config["data"]["source"]]
-    words += ["--encoder", config["encoder"]["name"]]
+    words = ["contrapose", "train", config["method"], *words_of_start(config)]
+    usual = defaults.model_dump(mode="json")
+    for name, value in config["settings"].items():
+        if value != usual[name]:
+            words += ["--set", f"{name}={'' if value is None else value}"]
+    return shlex.join([*words, *words_of_end(config, out)])
+
+
+def command_of_comparison(methods: Sequence[str], config: Mapping[str, Any], out: Path) -> str:
+    """The command of a comparison; `config` has "settings" and "grid" as they were given, and otherwise what a run's has."""
+    words = ["contrapose", "compare", *methods, *words_of_start(config)]
+    for name, value in config["settings"].items():
+        words += ["--set", f"{name}={'' if value is None else value}"]
+    for name, values in config["grid"].items():
+        words += ["--grid", f"{name}={','.join(map(str, values))}"]
+    return shlex.join([*words, "--seeds", str(config["seeds"]), *words_of_end(config, out)])
+
+
+def words_of_start(config: Mapping[str, Any]) -> list[str]:
+    words = ["--data", config["data"]["source"], "--encoder", config["encoder"]["name"]]
     for needed, yours in config["data"]["columns"].items():
         words += ["--map", f"{needed}={yours}"]
     for name, value in config["encoder"].items():
         if name in ENCODER_OPTIONS and value is not None:
             words += ["--set", f"encoder.{name}={value}"]
-    usual = defaults.model_dump(mode="json")
-    for name, value in config["settings"].items():
-        if value != usual[name]:
-            words += ["--set", f"{name}={'' if value is None else value}"]
+    return words
+
+
+def words_of_end(config: Mapping[str, Any], out: Path) -> list[str]:
+    words = []
     for option in ("select", "on"):
         for protocol, source in (config[option] or {}).items():
             words += [f"--{option}", f"{protocol}={source}"]
     if config["data"]["drop_empty"]:
         words.append("--drop-empty")
-    return shlex.join([*words, "--out", str(out)])
+    return [*words, "--out", str(out)]
 
 
 def how_to_go_on(config: Mapping[str, Any], out: Path) -> str:

@@ -95,8 +95,8 @@ def train_stage(run: RunContext, stage: Stage, tensors: dict[str, Tensor]) -> No
     position.watched = model.watched  # one dict, so that a checkpoint keeps it
 
     memory = plan_memory(run, model, data, batches[position.batch % len(batches)], updates)
-    if not tensors:
-        position.chunk = memory.chunk if memory else None  # other rows may measure otherwise when the run goes on
+    if not tensors:  # other rows may measure otherwise when the run goes on
+        position.chunk, position.memory = (memory.chunk, memory.expected) if memory else (None, None)
     model.chunk_size = position.chunk
     run.reporter.say(plan(model, data, position.steps, precision_said(fabric), memory))
     run.reporter.begin(stage.name, position.step, position.steps)
@@ -237,6 +237,7 @@ def log(run: RunContext, model: Method, batch: Batch) -> None:
         "verdicts": dict(position.health.verdicts),
         "watched": dict(model.watched),
         "skipped": position.skipped,
+        "memory": position.memory,
         "clock": {"seconds": lap.seconds, "rows_per_second": lap.rows / lap.seconds, "share": lap.share},
     }
     position.terms = {}

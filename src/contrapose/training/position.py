@@ -26,6 +26,7 @@ class Position:
     watched: dict[str, float] = field(default_factory=dict)
     health: Health = field(default_factory=Health)  # of this stage
     chunk: int | None = None  # of the embedding cache
+    memory: int | None = None  # bytes that a step is expected to take
     best: float | None = None
     stale: int = 0  # scores since the best one
 
