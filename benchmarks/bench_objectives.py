@@ -179,11 +179,19 @@ def silent() -> Iterator[None]:
 
 
 def expected_memory(loss: Loss, rows: int, dimension: int, dtype: torch.dtype) -> float:
-    """MiB at `rows`: the polynomial of third degree without a constant through what 64, 128 and 256 rows take."""
-    few = torch.tensor([64.0, 128.0, 256.0], dtype=torch.float64)
-    taken = torch.tensor([peak_memory(loss, batch(int(each), dimension, dtype)) for each in few], dtype=torch.float64)
+    """MiB at `rows`, by the growth at small sizes; the larger these are, the nearer."""
+    expected = growth(loss, (64, 128, 256), dimension, dtype)
+    if rows > 1024 and expected(1024) <= MEMORY_LIMIT * 1024:
+        expected = growth(loss, (256, 512, 1024), dimension, dtype)
+    return expected(rows)
+
+
+def growth(loss: Loss, sizes: tuple[int, int, int], dimension: int, dtype: torch.dtype) -> Callable[[int], float]:
+    """MiB by rows: the polynomial of third degree without a constant through what these sizes take."""
     powers = torch.arange(1, 4)
-    return float(torch.linalg.solve(few[:, None] ** powers, taken) @ (torch.tensor(float(rows)).double() ** powers))
+    taken = torch.tensor([peak_memory(loss, batch(size, dimension, dtype)) for size in sizes], dtype=torch.float64)
+    parts = torch.linalg.solve(torch.tensor(sizes, dtype=torch.float64)[:, None] ** powers, taken)
+    return lambda rows: float(parts @ (torch.tensor(rows, dtype=torch.float64) ** powers))
 
 
 def measured(losses: dict[str, Loss], rows: int, dimension: int, seconds: float) -> dict:
@@ -197,7 +205,7 @@ def measured(losses: dict[str, Loss], rows: int, dimension: int, seconds: float)
             try:
                 expected = expected_memory(loss, rows, dimension, dtype) if loss_name != OURS else 0
                 if expected > MEMORY_LIMIT * 1024:
-                    left_out[name] = f"needs about {expected / 1024:.1f} GiB by its growth up to 256 rows"
+                    left_out[name] = f"needs about {expected / 1024:.1f} GiB by its growth at small sizes"
                     continue
                 spent, values[name], gradients[name] = call(loss, *inputs)
                 if spent > TIME_LIMIT:

@@ -4,7 +4,8 @@ python benchmarks/bench_processes.py --peers FOLDER [--processes 2 3] [--rows 20
 
 FOLDER: `pip install --no-deps --target FOLDER open_clip_torch`; sentence-transformers is installed with contrapose. All processes run here, one thread
 each, over gloo. A step is the loss and its gradients of the rows of all processes, symmetric, in float32, from embeddings that are there already:
-no encoder takes part. The forms take turns. Traffic is what went over the loopback device, there and back counted once, so it holds everything.
+no encoder takes part. The forms take turns; what was measured replaces its own part of the result. Traffic is what went over the loopback device, counted once, so
+it holds everything.
 
 A gradient is compared with that of one process on all rows, after the averaging that DistributedDataParallel does: its size as a ratio and its
 direction as a cosine, for the rows (what an encoder gets) and for the temperature. Exact is 1 and 1.
@@ -28,7 +29,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from measured import RESULTS, machine, write
+from measured import RESULTS, finished, machine, write
 from peer_losses import find_module
 from torch import Tensor
 from torch.nn import functional
@@ -103,15 +104,16 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
-    cells = []
+    cells = finished(options.out).get("cells", [])
     for world in options.processes:
-        for rows in options.rows:
+        for rows in (asked - asked % world for asked in options.rows):  # the others' forms want shares of one size
             with tempfile.TemporaryDirectory() as folder:
                 store, found = Path(folder) / "store", Path(folder) / "cell.json"
-                asked = (world, rows, options.dimension, options.seconds, options.peers, str(store), str(found))
-                torch.multiprocessing.spawn(process, args=asked, nprocs=world)
-                cells.append(json.loads(found.read_text(encoding="utf-8")))
-            show(cells[-1])
+                cell = (world, rows, options.dimension, options.seconds, options.peers, str(store), str(found))
+                torch.multiprocessing.spawn(process, args=cell, nprocs=world)
+                new = json.loads(found.read_text(encoding="utf-8"))
+            show(new)
+            cells = [each for each in cells if (each["processes"], each["rows"]) != (world, rows)] + [new]
             write(options.out, {"what": __doc__.partition("\n")[0], **machine(), "cells": cells})
 
 

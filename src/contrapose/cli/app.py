@@ -52,7 +52,7 @@ def train(
         str | None,
         typer.Option(
             metavar="AMOUNT",
-            help="What the run may take, such as 4GB: batches go through the encoder in chunks that fit. The loss stays that of the batch.",
+            help="What the tensors of a step may take, such as 4GB: batches go through the encoder in chunks that fit. The loss stays that of the whole batch.",
             show_default=False,
         ),
     ] = None,

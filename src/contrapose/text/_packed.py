@@ -21,6 +21,7 @@ from contrapose.text._pooling import Pooling, pool, reads_last_layer_alone
 from contrapose.text.data import Tokens, chunks, mask_of
 
 TILE_ROWS, TILE_TOKENS = 32, 2048
+WHOLE = 64  # tokens: a batch is filled up to a multiple of them, since the library of products plans, and keeps, every new size
 NARROWEST = 16  # places of a text in a tile, at least: below, torch's softmax does not use the width of the processor and takes 7 times as long
 
 
@@ -109,22 +110,27 @@ def packed_vectors(transformer: nn.Module, blocks: Sequence[Block], tokens: Toke
 
 def packed_states(transformer: nn.Module, blocks: Sequence[Block], tokens: Tokens, tiles: Tiles) -> list[Tensor]:
     """The hidden states of a packed batch, (total, d) each: of the embeddings and after every block."""
+    total = len(tokens.ids)
     starts = tokens.lengths.cumsum(0) - tokens.lengths
-    positions = torch.arange(len(tokens.ids)) - starts.repeat_interleave(tokens.lengths) + first_position(transformer)
-    x = transformer.embeddings(input_ids=tokens.ids[None], position_ids=positions[None])[0]
+    positions = torch.arange(total) - starts.repeat_interleave(tokens.lengths) + first_position(transformer)
+    ids, positions = (
+        nn.functional.pad(each, (0, -total % WHOLE), value=int(each[0])) for each in (tokens.ids, positions)
+    )
+    x = transformer.embeddings(input_ids=ids[None], position_ids=positions[None])[0]
     if hasattr(transformer, "embeddings_project"):  # ELECTRA's, from the size of the embeddings to that of the blocks
         x = transformer.embeddings_project(x).to(x.dtype)
     states = [x]
     for block in blocks:
-        states.append(through(block, states[-1], tiles))
-    return states
+        states.append(through(block, states[-1], tiles, total))
+    return [state[:total] for state in states]
 
 
-def through(block: Block, x: Tensor, tiles: Tiles) -> Tensor:
-    """One block, (total, d) to (total, d)."""
+def through(block: Block, x: Tensor, tiles: Tiles, total: int) -> Tensor:
+    """One block, (n, d) to (n, d); of the rows the first `total` are tokens, which the others have no part in."""
     of_weights, of_mixed, of_down = block.dropouts
     dtype = block.mix.weight.dtype
-    y = _Attention.apply(block.query_key_value(x.to(dtype)), tiles, block.heads, of_weights)
+    y = _Attention.apply(block.query_key_value(x.to(dtype))[:total], tiles, block.heads, of_weights)
+    y = nn.functional.pad(y, (0, 0, 0, len(x) - total))
     x = block.mixed_norm(x + dropout(block.mix(y), of_mixed).to(x.dtype))
     y = block.activation(block.up(x.to(dtype)))
     return block.norm(x + dropout(block.down(y), of_down).to(x.dtype))

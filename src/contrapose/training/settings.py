@@ -50,7 +50,8 @@ class MethodSettings(BaseModel):
         "auto", description="auto: bf16 where the processor has it, else fp32."
     )
     memory: str | None = Field(
-        None, description="What a step may take, such as 4GB: the embedding cache then holds the encoder to it."
+        None,
+        description="What the tensors of a step may take, such as 4GB: the embedding cache then holds the encoder to it.",
     )
     log_every: PositiveInt = Field(10, description="Steps between two lines of metrics.")
     checkpoint_every: PositiveInt = Field(

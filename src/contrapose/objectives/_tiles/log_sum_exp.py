@@ -32,7 +32,9 @@ from contrapose.objectives._tiles.gradient import Gradient, is_batched, refuse_s
 from contrapose.objectives._tiles.pairs import COLUMNS, ROWS, Pairs, PairWeight, Places, Space, Tile, as_diagonals
 
 LOG2E = math.log2(math.e)
-KEPT_BYTES = 2**22  # of exponentials kept for the backward pass: a fifth faster, at the price of the memory
+# Of exponentials kept for the backward pass: a fifth faster, at the price of the memory. More where rows are told from themselves (True): what is kept
+# is then half of a matrix, of which plain torch holds several whole ones.
+KEPT_BYTES = {False: 2**22, True: 2**25}
 RANGE = {
     torch.float32: 100.0,
     torch.float64: 1000.0,
@@ -246,7 +248,7 @@ class Exponentials:
 def _sums(exps: Exponentials, by_column: bool) -> tuple[Tensor, Tensor, dict[tuple[int, int], Tensor]]:
     """Sums of exponentials by row and by column, and the exponentials, by the corner of their tile, where they are few."""
     pairs, operand, kept = exps.pairs, exps.operands[0], {}
-    few = pairs.n * pairs.m // (2 if pairs.same else 1) * exps.dtype.itemsize <= KEPT_BYTES
+    few = pairs.n * pairs.m // (2 if pairs.same else 1) * exps.dtype.itemsize <= KEPT_BYTES[pairs.same]
     row_sums, column_sums = (operand.new_zeros(size, dtype=exps.dtype) for size in (pairs.n, pairs.m))
     for tile in pairs.tiles():
         each = exps.of(tile, apart=few)
@@ -306,7 +308,7 @@ def _slopes_of_running(
 def tile_bytes(n: int, m: int | None = None) -> int:
     """About how much the tiles of n rows against m columns (default n) take in float32: what is kept, a tile, and half a tile of factors."""
     pairs = n * (m or n) * 4
-    return (pairs if pairs <= KEPT_BYTES else 0) + min(pairs, ROWS * COLUMNS * 4) * 3 // 2
+    return (pairs if pairs <= KEPT_BYTES[False] else 0) + min(pairs, ROWS * COLUMNS * 4) * 3 // 2
 
 
 def _unbounded(pairs: Pairs) -> bool:
