@@ -70,7 +70,7 @@ def nt_xent(
         check_integers("group", group, b, "first")
 
     rows, products = operands({"first": first, "second": second}, similarity)
-    z = torch.cat([rows["first"], rows["second"]])
+    z = torch.cat([rows.pop("first"), rows.pop("second")])  # which frees them
     twice = None if group is None else group.repeat(2)
     weight = None if twice is None else groups_apart(twice, twice)
     with torch.autocast(z.device.type, enabled=False):
