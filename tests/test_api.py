@@ -25,6 +25,7 @@ from contrapose.text.encoder import TextEncoder
 from tests.cli.conftest import some_pairs
 
 QUICK = {"batch_size": 8, "steps": 4, "progress": False}
+FITS = {"whitenedcse": {"groups": 8}}  # what a tiny encoder asks for
 ROWS = some_pairs(30)
 SOURCES = {
     "list of dicts": ROWS,
@@ -107,9 +108,10 @@ def test_every_text_method_trains_end_to_end(name: str, tiny_bert: Path, tmp_pat
     rows = [{**row, "text": row["anchor"]} for row in ROWS]
     if name == "simcse":
         rows = [{"text": row["text"]} for row in rows]
-    run = contrapose.train(name, rows, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK)
-    losses = run.metrics["terms.info_nce"].dropna()
-    assert np.isfinite(losses).all()
+    run = contrapose.train(name, rows, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK, **FITS.get(name, {}))
+    terms = run.metrics.filter(like="terms.").dropna()
+    assert len(terms)
+    assert np.isfinite(terms).all(axis=None)
     assert run.model.encode(["a cat"], progress=False).shape == (1, 32)
 
 

@@ -33,7 +33,11 @@ EXACT = {
     "clip_norm": None,
     "steps": 2,
 }
-OWN = {"pairs": {"learn_temperature": True, "temperature": 0.5}, "esimcse": {"queue_size": 8, "temperature": 0.5}}
+OWN = {
+    "pairs": {"learn_temperature": True, "temperature": 0.5},
+    "esimcse": {"queue_size": 8, "temperature": 0.5},
+    "whitenedcse": {"groups": 16, "temperature": 0.5, "grad_through_whitening": True},
+}
 
 
 def main(name: str, encoder_folder: Path, out: Path) -> None:

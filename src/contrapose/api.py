@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric.loggers import Logger, TensorBoardLogger
 
 import contrapose
@@ -99,6 +100,8 @@ def train(
     pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     opened = rooms.data.open_data(table, kind.card, pristine)
     refuse_without_negatives(kind(chosen), opened)
+    with torch.random.fork_rng():  # settings that do not fit the encoder are refused before anything is written
+        kind(chosen, copy.deepcopy(pristine)).build(opened.facts)
     protocols, selectors = (
         [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
         for wanted in (on, select)

@@ -137,6 +137,13 @@ def test_bad_rated_pairs(contrapose: Command, tmp_path: Path, trained: Path, row
     assert (trained / "results.json").read_bytes() == before
 
 
+def test_a_setting_that_does_not_fit_the_encoder(contrapose: Command, tiny_bert: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a cat\na dog\nthe tree\n", encoding="utf-8")
+    words = ["train", "whitenedcse", "--data", "texts.txt", "--encoder", tiny_bert, "--set", "groups=5", "--out", "run"]
+    with nothing_written(tmp_path):
+        refused(contrapose(*words, cwd=tmp_path), "groups=5", "32 dimensions", "CL-SET-003")
+
+
 def test_an_unknown_method(contrapose: Command, pairs: Path, tmp_path: Path) -> None:
     done = contrapose("train", "simsce", "--data", pairs, cwd=tmp_path)
     refused(done, "'simsce'", "did you mean 'simcse'", "contrapose methods")

@@ -66,6 +66,7 @@ from contrapose.errors.settings import (
 )
 from contrapose.errors.training import (
     ArgumentInvalid,
+    CovarianceSingular,
     DoubleBackward,
     MemoryTooSmall,
     NoNegatives,
@@ -85,6 +86,7 @@ __all__ = [
     "ColumnMissing",
     "ColumnUnknown",
     "ContraposeError",
+    "CovarianceSingular",
     "CsvBroken",
     "DataDamaged",
     "DataEmpty",

@@ -111,3 +111,17 @@ class MemoryTooSmall(ContraposeError):
     """
 
     code = "CL-TRAIN-008"
+
+
+class CovarianceSingular(ContraposeError):
+    """Channels that are to be whitened depend on each other: one is constant, one follows from the others, or there are too few rows.
+
+    **Why it matters.** Whitening divides by how far channels vary on their own. Where they do not vary, that is a division by 0, and what
+    comes out is infinite or rounding blown up to the size of the rest.
+
+    **Example.** `--set groups=1 --set batch_size=64` for an encoder of 384 dimensions: 64 rows span 63 directions.
+
+    **Mend.** More rows in a batch, more and so smaller groups, or `epsilon=1e-5`.
+    """
+
+    code = "CL-TRAIN-009"
