@@ -36,6 +36,13 @@ EXACT = {
 OWN = {
     "pairs": {"learn_temperature": True, "temperature": 0.5},
     "esimcse": {"queue_size": 8, "temperature": 0.5},
+    "debcse": {
+        "candidates": 6,
+        "hard_negatives": 2,
+        "most_negative": 1.0,
+        "mask_false_negatives": True,
+        "temperature": 0.5,
+    },
     "whitenedcse": {"groups": 16, "temperature": 0.5, "grad_through_whitening": True},
 }
 

@@ -15,7 +15,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from contrapose.data.arrow import is_text, open_arrow
-from contrapose.data.batches import Data
+from contrapose.data.batches import Data, Rows
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.data.check import CheckReport, TokenMeasure, check
 from contrapose.data.table import Table, row_numbers
@@ -152,7 +152,10 @@ class TokenColumn:
     """A column of n texts, tokenised once: `column[rows]` are the Tokens of those rows, read from an Arrow file mapped into memory.
 
     `lengths` (n,) int64 counts tokens, special ones included; `truncated` counts the texts that were cut to `max_tokens`.
+    `texts` are the texts themselves, where they are known.
     """
+
+    texts: Sequence[str] | None = None
 
     def __init__(self, table: pa.Table, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -200,6 +203,14 @@ class TokenColumn:
 
     def __repr__(self) -> str:
         return f"TokenColumn({len(self):,} texts, {int(self.lengths.sum()):,} tokens, {self.truncated:,} cut to {self.max_tokens})"
+
+
+def texts_of(column: TokenColumn | Rows) -> list[str]:
+    """The texts of a tokenised column, or of some of its rows, for what reads words and not tokens."""
+    if isinstance(column, Rows):
+        texts = texts_of(column.column)
+        return [texts[row] for row in column.rows.tolist()]
+    return list(column.texts)
 
 
 def blocks(texts: Sequence[str], size: int = BLOCK) -> Iterator[list[str]]:

@@ -208,7 +208,9 @@ class TextEncoder(Encoder):
 
     def open_column(self, values: Sequence[str], cache: Path | str | None = None) -> TokenColumn:
         """A column of texts, tokenised once for training; see `TokenColumn.open`."""
-        return TokenColumn.open(values, self.tokenizer, self.max_tokens, cache)
+        column = TokenColumn.open(values, self.tokenizer, self.max_tokens, cache)
+        column.texts = values
+        return column
 
     @property
     def exports_to_sentence_transformers(self) -> bool:

@@ -45,11 +45,11 @@ class WhitenedCSE(ViewMethod):
     sentence share one order and are whitened together, against what the paper says; `layout="official"` repeats that, the default
     whitens view by view. Statistics are those of the batch of all processes (there: of each device).
 
+    Zhuo et al., ACL 2023; official code SupstarZh/WhitenedCSE at 65fe70a.
+
     **Pitfalls.** A group is white only where the batch has more rows than the group has channels: a last batch of an epoch that has not
     is left out, and a smaller `batch_size` is refused. Channels that depend on each other (a constant one, a copy) have no root; the
     message names the group, and `epsilon=1e-5` gives it one.
-
-    Zhuo et al., ACL 2023; official code SupstarZh/WhitenedCSE at 65fe70a.
     """
 
     card = Card(

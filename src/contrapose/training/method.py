@@ -119,6 +119,7 @@ class Method(nn.Module):
         self.embeddings: dict[str, Tensor] = {}  # of the last step, detached, all processes
         self.term_names: dict[str, None] = {}  # of the steps so far, in order
         self.watched: dict[str, float] = {}
+        self.remarks: list[str] = []  # what `prepare` found that people should know; the plan says it
         self.chunk_size: int | None = None  # rows, or tokens, that go through the encoder at once; the plan sets it
         self.clock = Clock()
 

@@ -34,7 +34,7 @@ def refuse_without_negatives(method: Method, data: Data) -> None:
 
 
 def plan(method: Method, data: Data, steps: int, precision: str, memory: MemoryPlan | None = None) -> str:
-    """One paragraph: steps, precision, negatives per anchor and how many are masked, the embedding cache and memory."""
+    """One paragraph: steps, precision, negatives per anchor and how many are masked, the embedding cache and memory, the method's remarks."""
     settings, processes = method.settings, world_size()
     size = min(settings.batch_size, len(data))
     said = [f"{steps:,} steps of {size:,} rows from {len(data):,}, {precision}"]
@@ -48,4 +48,5 @@ def plan(method: Method, data: Data, steps: int, precision: str, memory: MemoryP
         said.append("the encoder looks across rows, so no embedding cache")
     if memory is not None:
         said.append(str(memory))
+    said += method.remarks
     return "; ".join(said) + "."
