@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from contrapose.catalogue import find_method
+from contrapose.data.columns import Column
 from contrapose.data.readers import read
 from contrapose.text.data import open_data
 from contrapose.text.encoder import TextEncoder
@@ -44,12 +45,20 @@ OWN = {
         "temperature": 0.5,
     },
     "whitenedcse": {"groups": 16, "temperature": 0.5, "grad_through_whitening": True},
+    "dse": {
+        "task": "regression",
+        "pooling": "concat_top2_max",
+        "dropout": 0.0,
+        "learning_rate": 0.01,
+        "teacher_learning_rate": 0.01,
+    },
 }
 
 
 def main(name: str, encoder_folder: Path, out: Path) -> None:
     method = find_method(name)
-    settings = method.Settings(**{**EXACT, **OWN.get(name, {})}, batch_size=BATCH, precision="fp64", log_every=1)
+    own = {**EXACT, **OWN.get(name, {})}
+    settings = method.Settings(**own, batch_size=BATCH, precision="fp64", log_every=1)
     encoder = TextEncoder.open(str(encoder_folder), max_tokens=16)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
@@ -62,10 +71,15 @@ def main(name: str, encoder_folder: Path, out: Path) -> None:
 
 
 def rows(method: type) -> list[dict[str, str]]:
-    """Random texts in every column that the method asks for, and groups that repeat."""
+    """Random texts, numbers and names in every column that the method asks for, and groups that repeat."""
     drawn = random.Random(0)
-    names = [column.name for column in method.card.columns]
-    texts = [{name: " ".join(drawn.choices(WORDS, k=drawn.randint(1, 9))) for name in names} for _ in range(ROWS)]
+
+    def value(column: Column) -> str:
+        if column.kind == "text":
+            return " ".join(drawn.choices(WORDS, k=drawn.randint(1, 9)))
+        return str(drawn.randint(0, 1)) if column.kind == "number" else str(drawn.randint(0, 2))
+
+    texts = [{column.name: value(column) for column in method.card.columns} for _ in range(ROWS)]
     return [{**text, "group_id": str(number // 2)} for number, text in enumerate(texts)]
 
 

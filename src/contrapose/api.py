@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric.loggers import Logger, TensorBoardLogger
 
 import contrapose
@@ -33,7 +32,7 @@ from contrapose.training.encoder import Encoder
 from contrapose.training.interrupts import Stopped, stopped_at_once
 from contrapose.training.loop import fit
 from contrapose.training.method import Method
-from contrapose.training.plan import refuse_without_negatives
+from contrapose.training.plan import refuse_misfits
 from contrapose.training.precision import Precision
 from contrapose.training.progress import Reporter, Silent, Terminal
 from contrapose.training.run_folder import RunFolder, flattened
@@ -99,9 +98,7 @@ def train(
     table = read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
     pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     opened = rooms.data.open_data(table, kind.card, pristine)
-    refuse_without_negatives(kind(chosen), opened)
-    with torch.random.fork_rng():  # settings that do not fit the encoder are refused before anything is written
-        kind(chosen, copy.deepcopy(pristine)).build(opened.facts)
+    refuse_misfits(kind(chosen, copy.deepcopy(pristine)), opened)
     protocols, selectors = (
         [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
         for wanted in (on, select)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from contrapose.errors import (
-    ModelFolderInvalid,
-)
+from contrapose.errors import ModelFolderInvalid, WeightsBroken
+from contrapose.text._heads import Head, NormedHead, Projection
 from contrapose.text._layout import read_layout
 from contrapose.text._pooling import POOLINGS
 from contrapose.text.encoder import TextEncoder, compare_export, load_encoder
@@ -129,3 +128,33 @@ def test_an_old_sentence_transformers_folder_is_read(tiny_bert, tmp_path):
         11,
         False,
     )
+
+
+@pytest.mark.parametrize("head", [Head(32), Projection(32, 5), NormedHead(32)], ids=lambda head: type(head).__name__)
+def test_a_head_is_saved_and_loaded_and_never_left_out(head, tiny_bert, tmp_path):
+    encoder = TextEncoder.open(str(tiny_bert))
+    plain = encoder.encode(TEXTS)
+    encoder.put_head(head)
+    record = json.loads(json.dumps(encoder.record()))
+    encoder.save(tmp_path)
+    (tmp_path / "contrapose.json").write_text(json.dumps({"encoders": {"encoder": {"folder": ".", **record}}}))
+    assert encoder.encode(TEXTS).shape != plain.shape or np.abs(encoder.encode(TEXTS) - plain).max() > 0.01
+    for loaded in (load_encoder(tmp_path, record), TextEncoder.open(str(tmp_path))):
+        assert np.array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
+    assert compare_export(tmp_path, encoder, TEXTS) == {}
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(WeightsBroken, match=r"head\.safetensors"):
+        load_encoder(tmp_path, record)
+
+
+def test_the_checkpoints_own_pooler(tiny_bert, tmp_path):
+    from transformers import BertModel
+
+    encoder = TextEncoder.open(str(tiny_bert), pooling="cls")
+    tokens = encoder.tokens(TEXTS)
+    ids, mask = tokens.padded(0)
+    with torch.no_grad():
+        theirs = BertModel.from_pretrained(tiny_bert).eval()(input_ids=ids, attention_mask=mask.long()).pooler_output
+        torch.testing.assert_close(encoder(tokens), theirs, rtol=0, atol=1e-5)
+    encoder.save(tmp_path / "model")
+    assert np.array_equal(load_encoder(tmp_path / "model", encoder.record()).encode(TEXTS), encoder.encode(TEXTS))

@@ -59,3 +59,31 @@ def test_an_unknown_pooling_names_the_nearest():
 def test_a_pooling_over_layers_that_are_not_there_is_refused(pooling, states):
     with pytest.raises(PoolingUnavailable, match=f"'{pooling}' needs the hidden states of more layers than the 1"):
         pool([torch.ones(1, 2, 3)] * states, torch.ones(1, 2), pooling)
+
+
+@pytest.mark.parametrize("joined", ["concat", "mean"])
+@pytest.mark.parametrize("over", ["mean", "sqrt", "max"])
+@pytest.mark.parametrize("first", ["", "_cls"])
+def test_top_layers_by_hand(joined, over, first):
+    states = list(torch.randn(4, 3, 5, 2, generator=torch.Generator().manual_seed(0)))
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
+    found = pool(states, mask, f"{joined}_top2_{over}{first}")
+    for row in range(3):
+        tokens = [place for place in range(5) if mask[row, place] and (first or place)]
+        layers = torch.cat(states[2:], dim=-1) if joined == "concat" else (states[2] + states[3]) / 2
+        own = layers[row, tokens]
+        by_hand = (
+            {
+                "mean": lambda own: own.mean(dim=0),
+                "sqrt": lambda own: own.sum(dim=0) / len(own) ** 0.5,
+                "max": lambda own: own.amax(dim=0),
+            }[over](own)
+            if tokens
+            else torch.zeros(layers.shape[-1])
+        )
+        torch.testing.assert_close(found[row], by_hand)
+
+
+def test_a_pooling_of_no_layers_is_none():
+    with pytest.raises(PoolingUnavailable, match="no pooling 'mean_top0_max'"):
+        pool([torch.zeros(1, 2, 3)], torch.ones(1, 2), "mean_top0_max")

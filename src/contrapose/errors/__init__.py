@@ -21,6 +21,7 @@ from contrapose.errors.data import (
     HubUnavailable,
     JsonBroken,
     SampleUnknown,
+    TargetsInvalid,
     ValueKind,
     ValueMissing,
 )
@@ -73,6 +74,7 @@ from contrapose.errors.training import (
     NonFinite,
     NoPositives,
     ShapesDiffer,
+    TeacherInvalid,
     TemperatureInvalid,
 )
 
@@ -124,6 +126,8 @@ __all__ = [
     "SettingUnknown",
     "SettingsFileInvalid",
     "ShapesDiffer",
+    "TargetsInvalid",
+    "TeacherInvalid",
     "TemperatureInvalid",
     "TextInvalid",
     "TokenLimitInvalid",

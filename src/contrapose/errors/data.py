@@ -202,3 +202,16 @@ class ColumnUnknown(ContraposeError):
     """
 
     code = "CL-DATA-015"
+
+
+class TargetsInvalid(ContraposeError):
+    """Labels or scores that a method cannot learn from: none, one class alone, two columns that could both be meant, a mark that is neither 0 nor 1.
+
+    **Why it matters.** A guess would train on the wrong column; one class teaches that everything is that class.
+
+    **Example.** `dse` on a file with both `score` and `label`.
+
+    **Mend.** The message names the column; `--set task=regression` or `task=classification` says which is meant.
+    """
+
+    code = "CL-DATA-016"

@@ -125,3 +125,16 @@ class CovarianceSingular(ContraposeError):
     """
 
     code = "CL-TRAIN-009"
+
+
+class TeacherInvalid(ContraposeError):
+    """A teacher's scores that do not belong to the pairs, or a teacher that cannot score them.
+
+    **Why it matters.** A logit beside the wrong pair ruins distillation without a sign: the loss falls all the same.
+
+    **Example.** `--set teacher=scores.npz`, made before the data were shuffled; a classifier of three classes for labels of two.
+
+    **Mend.** The message names the row, or the number of outputs. Score the data anew with `write_teacher_scores`, or leave `teacher=train`.
+    """
+
+    code = "CL-TRAIN-010"

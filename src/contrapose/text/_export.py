@@ -56,7 +56,8 @@ vectors = encoder.encode(["a sentence"])
 
 The encoder is a module of one's own, which neither `contrapose.load` nor sentence-transformers can build."""
     if not encoder.exports_to_sentence_transformers:
-        return f"{LOADED}\n\nsentence-transformers has no pooling `{encoder.pooling}`, so it cannot load this folder."
+        lacking = f"pooling `{encoder.pooling}`" if record.get("head") is None else "head of this kind"
+        return f"{LOADED}\n\nsentence-transformers has no {lacking}, so it cannot load this folder."
     return f"""{LOADED}
 
 The same in sentence-transformers:

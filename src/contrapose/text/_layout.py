@@ -27,6 +27,8 @@ class Layout:
     pooling: Pooling | None = None
     max_tokens: int | None = None
     normalise: bool = True
+    head: Mapping[str, Any] | None = None  # on the pooled state; its weights lie in `folder`
+    folder: Path | None = None
 
 
 def read_layout(folder: Path, transformer_alone: bool = False) -> Layout:
@@ -38,9 +40,14 @@ def read_layout(folder: Path, transformer_alone: bool = False) -> Layout:
         folder = folder / "model"
     recorded = list(_json(folder / "contrapose.json").get("encoders", {}).values())
     if len(recorded) == 1:
-        return Layout(
-            _transformer_in(folder), recorded[0]["pooling"], recorded[0]["max_tokens"], recorded[0]["normalise"]
-        )
+        facts = recorded[0]
+        if facts.get("domains") is not None:
+            raise ModelFolderInvalid(
+                f"{folder} routes texts by their domain ({', '.join(facts['domains'])}), so it is no encoder to start from; "
+                "save the encoder of one of them first: load(FOLDER).encoder().plain(DOMAIN).save(NEW_FOLDER)."
+            )
+        head = None if transformer_alone else facts.get("head")
+        return Layout(_transformer_in(folder), facts["pooling"], facts["max_tokens"], facts["normalise"], head, folder)
     if not (folder / "modules.json").is_file():
         return Layout(_transformer_in(folder))
     modules = {

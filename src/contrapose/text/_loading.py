@@ -17,6 +17,7 @@ from contrapose.errors import (
     EncoderUnknown,
     LayersUnavailable,
     ModelFolderInvalid,
+    PoolingUnavailable,
     TokenLimitInvalid,
     WeightsBroken,
     WeightsChanged,
@@ -94,15 +95,15 @@ def _from_hub(name: str, revision: str | None, near: str) -> tuple[Path, str | N
     return Path(folder), Path(folder).name
 
 
-def load_transformer(folder: Path, layers: int | None = None) -> Any:
-    """transformers' model of a folder, its first `layers` blocks alone, in float32 and evaluation mode, without a pooler.
+def load_transformer(folder: Path, layers: int | None = None, pooler: bool = False) -> Any:
+    """transformers' model of a folder, its first `layers` blocks alone, in float32 and evaluation mode, without its pooler or with it.
 
-    No code from the folder is run. Raises ModelFolderInvalid, WeightsPickled, WeightsBroken, LayersUnavailable.
+    No code from the folder is run. Raises ModelFolderInvalid, WeightsPickled, WeightsBroken, LayersUnavailable, PoolingUnavailable.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel
 
-    _refuse_without_weights(folder)
+    refuse_without_weights(folder)
     here = {"local_files_only": True, "trust_remote_code": False}
     with quiet(), torch.random.fork_rng():  # fresh weights are drawn for a pooler, which is then dropped
         try:
@@ -126,13 +127,19 @@ def load_transformer(folder: Path, layers: int | None = None) -> Any:
             f"The weights in {folder} lack {len(missing)} of the tensors that its config.json calls for (first: {missing[0]}); "
             "they would be random. Fetch or export the model again."
         )
-    if getattr(model, "pooler", None) is not None:
+    if pooler and (
+        getattr(model, "pooler", None) is None or any(name.startswith("pooler.") for name in report["missing_keys"])
+    ):
+        raise PoolingUnavailable(
+            f"{folder} holds no pooler of its own, which pooling 'cls' needs; take 'cls_before_pooler'."
+        )
+    if not pooler and getattr(model, "pooler", None) is not None:
         model.pooler = None
     use_cheap_dropout(model)
     return model
 
 
-def _refuse_without_weights(folder: Path) -> None:
+def refuse_without_weights(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise ModelFolderInvalid(
             f"{folder} has no config.json, so it holds no transformer; give a folder written by save_pretrained."

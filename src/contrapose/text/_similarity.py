@@ -95,7 +95,7 @@ class TextSimilarity:
     def description(self) -> str:
         unrated = f" ({self.unrated:,} without one are left out)" if self.unrated else ""
         parts = [
-            f"Spearman correlation of cosines with {len(self.gold):,} gold scores{unrated}; no regressor, no text cut."
+            f"Spearman correlation of cosines with {len(self.gold):,} gold scores{unrated}; no regressor, no text cut. Where the encoder scores pairs itself, its score stands in the place of the cosine."
         ]
         if self.subset is None:
             parts.append("All pairs are ranked together, ties by average rank.")
@@ -146,7 +146,9 @@ class TextSimilarity:
         return length_bias(self.cosines(encoder), self.gold, self.lengths)
 
     def cosines(self, encoder: Encoder) -> np.ndarray:
-        """(n,) cosines of the pairs; a text is encoded once."""
+        """(n,) cosines of the pairs, a text encoded once; of an encoder that scores pairs itself, its scores."""
+        if getattr(encoder, "ranks_pairs", False):
+            return encoder.score_pairs(self.first, self.second)
         texts = list(dict.fromkeys(self.first + self.second))
         place = {text: row for row, text in enumerate(texts)}
         with uncut(encoder):

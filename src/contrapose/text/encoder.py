@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from contrapose.errors import EncoderNotRebuildable, PoolingUnavailable, TextInvalid, UsageInvalid
 from contrapose.text._blocks import Block, blocks_of, has_blocks
+from contrapose.text._evaluating import evaluating
 from contrapose.text._export import compare_export, usage
+from contrapose.text._heads import Head, head_record, load_head, save_head
 from contrapose.text._layout import INNER, MODE_OF, read_layout, write_sentence_transformers
 from contrapose.text._loading import (
     OFFLINE,
@@ -25,12 +26,21 @@ from contrapose.text._loading import (
     quiet,
     refuse_token_limit,
 )
+from contrapose.text._options import EncoderOptions
 from contrapose.text._packed import packed_vectors
-from contrapose.text._pooling import Pooling, layers_of, pool, reads_last_layer_alone
+from contrapose.text._pooling import (
+    OWN_POOLER,
+    Pooling,
+    at_least_float32,
+    layers_of,
+    pool,
+    reads_last_layer_alone,
+    top_layers,
+)
 from contrapose.text._progress import Bar
 from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise
 from contrapose.training.encoder import Encoder
-from contrapose.training.precision import Precision, takes_bf16
+from contrapose.training.precision import Precision
 from contrapose.training.settings import parse_settings
 
 __all__ = ["EncoderOptions", "Head", "TextEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]
@@ -52,7 +62,7 @@ class TextEncoder(Encoder):
     `module(input_ids=…, attention_mask=…)`, both (b, t), and returns hidden states (b, t, d), plain or as `last_hidden_state`. The
     tokeniser is called as `tokeniser(texts, truncation=True, max_length=n)` and returns a mapping with "input_ids", lists of integers.
 
-    `pooling`: see `contrapose.text._pooling.pool`. `max_tokens`: texts are cut to so many, special tokens included. `normalise`: whether
+    `pooling`: see `contrapose.text._pooling.pool`. `head`: layers on the pooled state that are part of the encoder, or None. `max_tokens`: texts are cut to so many, special tokens included. `normalise`: whether
     `encode` gives unit vectors; `forward` never does. A row's vector depends on that row alone, however rows are ordered and padded.
     """
 
@@ -79,6 +89,7 @@ class TextEncoder(Encoder):
         self.origin = dict(origin) if origin else None
         self.padding = getattr(tokenizer, "pad_token_id", None) or 0
         refuse_token_limit(max_tokens, transformer, tokenizer)
+        self.head: nn.Module | None = None
         self.dim = self._probe()
         special = torch.tensor(sorted(getattr(tokenizer, "all_special_ids", [])), dtype=torch.long)
         self.register_buffer("special_ids", special, persistent=False)
@@ -106,7 +117,7 @@ class TextEncoder(Encoder):
             layers_of(pooling, 10**6)  # a misspelt one is refused before anything is loaded
         folder, found = find(name, revision)
         layout = read_layout(folder, transformer_alone=pooling is not None)
-        transformer = load_transformer(layout.transformer, layers)
+        transformer = load_transformer(layout.transformer, layers, pooler=pooling == OWN_POOLER)
         tokenizer = load_tokenizer(layout.transformer, transformer.get_input_embeddings().num_embeddings)
         if max_tokens is None:
             max_tokens = min(layout.max_tokens or MAX_TOKENS, most_tokens(transformer, tokenizer))
@@ -118,6 +129,8 @@ class TextEncoder(Encoder):
             normalise=layout.normalise,
             origin={"name": name, "revision": found, "layers": layers},
         )
+        if layout.head is not None:
+            encoder.put_head(load_head(layout.head, layout.folder))
         return encoder.eval()
 
     @classmethod
@@ -137,12 +150,16 @@ class TextEncoder(Encoder):
             )
         else:
             encoder = cls.open(str(folder), pooling=record["pooling"], max_tokens=record["max_tokens"])
+            if "head" in record:
+                encoder.put_head(load_head(record["head"], folder))
             encoder.origin = {name: record[name] for name in ("name", "revision", "layers")}
         encoder.normalise = record["normalise"]
         return encoder
 
     def record(self) -> dict[str, Any]:
         use = {"pooling": self.pooling, "max_tokens": self.max_tokens, "normalise": self.normalise}
+        if self.head is not None:
+            use["head"] = head_record(self.head)
         if self.origin is not None:
             return {**self.origin, **use}
         kind = type(self.transformer)
@@ -153,6 +170,19 @@ class TextEncoder(Encoder):
             **use,
             "own_module": True,
         }
+
+    def put_head(self, head: nn.Module) -> None:
+        """Put a head (see `_heads`) on the pooled states; it becomes part of the encoder, and its size the encoder's."""
+        self.head, self.dim = head, head.dim
+
+    def put_pooling(self, pooling: Pooling) -> None:
+        """Pool otherwise from now on. Raises PoolingUnavailable, with the old one kept."""
+        before, self.pooling = self.pooling, pooling
+        try:
+            self.dim = self._probe()
+        except PoolingUnavailable:
+            self.pooling = before
+            raise
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(b, dim) for the tokens of b texts; float32, or float64 where the weights are."""
@@ -185,7 +215,7 @@ class TextEncoder(Encoder):
         if isinstance(values, str):
             raise TextInvalid("encode takes a list of texts and was given one text; write encode([text]).")
         vectors = np.empty((len(values), self.dim), dtype=np.float32)
-        with self._evaluating(precision), Bar("Encoding", len(values), shown=progress) as bar:
+        with evaluating(self, self.device, precision), Bar("Encoding", len(values), shown=progress) as bar:
             blocks = self._blocks()
             for start in range(0, len(values), SORTED):
                 block = self.tokens(values[start : start + SORTED], first=start)
@@ -214,8 +244,8 @@ class TextEncoder(Encoder):
 
     @property
     def exports_to_sentence_transformers(self) -> bool:
-        """Whether `SentenceTransformer(folder)` reads what `save` writes: it has neither the poolings over several layers nor your module."""
-        return self.pooling in MODE_OF and self._is_pretrained
+        """Whether `SentenceTransformer(folder)` reads what `save` writes: it has no pooling over several layers, no head, and not your module."""
+        return self.pooling in MODE_OF and self._is_pretrained and self.head is None
 
     def save(self, folder: Path | str) -> None:
         """Write config.json, model.safetensors, the tokeniser, and what sentence-transformers reads, where it can read this encoder.
@@ -234,6 +264,8 @@ class TextEncoder(Encoder):
             save_model(self.transformer, str(place / "model.safetensors"))
         if hasattr(self.tokenizer, "save_pretrained"):
             self.tokenizer.save_pretrained(place)
+        if self.head is not None:
+            save_head(self.head, folder)
         if self.exports_to_sentence_transformers:
             write_sentence_transformers(folder, self.dim, self.pooling, self.max_tokens, self.normalise)
 
@@ -278,8 +310,12 @@ class TextEncoder(Encoder):
         """Vectors of texts that are sorted by length, all in one pass."""
         if blocks is None:
             ids, mask = tokens.padded(self.padding)
-            return pool(self._states(ids, mask), mask, self.pooling)
-        return packed_vectors(self.transformer, blocks, tokens, self.pooling)
+            vectors = pool(self._states(ids, mask), mask, self.pooling)
+        else:
+            vectors = packed_vectors(self.transformer, blocks, tokens, self.pooling)
+        if self.pooling == OWN_POOLER:
+            vectors = at_least_float32(self.transformer.pooler(vectors[:, None]))
+        return vectors if self.head is None else at_least_float32(self.head(vectors))
 
     def _states(self, ids: Tensor, mask: Tensor) -> Sequence[Tensor]:
         more = {} if reads_last_layer_alone(self.pooling) else {"output_hidden_states": True}
@@ -300,11 +336,16 @@ class TextEncoder(Encoder):
         return states or (last,)  # transformers gives none at all where there are no blocks
 
     def _probe(self) -> int:
-        """The size of a vector, from one token; refuses a pooling that the module cannot give."""
-        ids = torch.full((1, 2), self.padding, device=self.device)
-        with self._evaluating("float32"):
+        """The size of a pooled state, from one token; refuses a pooling that the module cannot give."""
+        ids, mask = (
+            torch.full((1, 2), self.padding, device=self.device),
+            torch.tensor([[True, False]], device=self.device),
+        )
+        if self.pooling == OWN_POOLER and getattr(self.transformer, "pooler", None) is None:
+            raise PoolingUnavailable("Pooling 'cls' needs the checkpoint's own pooler; open the encoder with it.")
+        with evaluating(self, self.device):
             try:
-                states = self._states(ids, torch.tensor([[True, False]], device=self.device))
+                states = self._states(ids, mask)
             except TypeError as error:
                 if reads_last_layer_alone(self.pooling):
                     raise
@@ -312,45 +353,10 @@ class TextEncoder(Encoder):
                     f"Pooling '{self.pooling}' needs the states of all layers, but {type(self.transformer).__name__} cannot be called with "
                     f"output_hidden_states=True ({error}); take 'avg' or 'cls_before_pooler'."
                 ) from None
-        layers_of(self.pooling, len(states))
-        return states[-1].shape[-1]
-
-    @contextlib.contextmanager
-    def _evaluating(self, precision: Precision) -> Iterator[None]:
-        """Evaluation mode without gradient in one precision; afterwards every module is as it was."""
-        bf16 = takes_bf16(precision, self.device.type)
-        training = [module for module in self.modules() if module.training]
-        self.eval()
-        try:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                yield
-        finally:
-            for module in training:
-                module.training = True
-
-
-class Head(nn.Sequential):
-    """Linear (dim to dim) and tanh on a pooled state: BERT's pooler with fresh weights, N(0, 0.02²), as SimCSE's official code starts it."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(nn.Linear(dim, dim), nn.Tanh())
-        nn.init.normal_(self[0].weight, std=0.02)
-        nn.init.zeros_(self[0].bias)
-
-
-class EncoderOptions(BaseModel):
-    """What `--set encoder.NAME=VALUE` can say about a text encoder."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    layers: NonNegativeInt | None = Field(
-        None, description="The first so many transformer blocks alone; 0: the embeddings."
-    )
-    pooling: str | None = Field(
-        None, description="cls_before_pooler, avg, avg_top2, avg_first_last or avg_first_last_embedding."
-    )
-    max_tokens: PositiveInt | None = Field(None, description="Texts are cut to so many tokens, special ones included.")
-    revision: str | None = Field(None, description="The commit of a model of the Hub.")
+        # the embeddings are no layer to pool from the top
+        layers_of(self.pooling, max(1, len(states) - 1) if top_layers(self.pooling) else len(states))
+        with torch.inference_mode():
+            return pool(states, mask, self.pooling).shape[-1]
 
 
 def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) -> TextEncoder:
@@ -382,4 +388,7 @@ def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) 
 
 def load_encoder(folder: Path, record: Mapping[str, Any]) -> TextEncoder:
     """The encoder that `save` wrote into a folder. Raises EncoderNotRebuildable for a module of your own."""
-    return TextEncoder.from_record(record, folder)
+    encoder = TextEncoder.from_record(record, folder)
+    if "pair_head" in record:
+        return importlib.import_module("contrapose.text._pair_encoder").load_pair_encoder(encoder, folder, record)
+    return encoder

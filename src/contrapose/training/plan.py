@@ -19,6 +19,17 @@ def masked_share(data: Data) -> float:
     return float((sizes * (sizes - 1)).sum() / (len(data) * (len(data) - 1)))
 
 
+def refuse_misfits(method: Method, data: Data) -> None:
+    """What can be known before anything is written: anchors without negatives, settings that do not fit the encoder, and `Method.refuse`.
+
+    `method`: with an encoder of its own, not yet built; of no use afterwards. The caller's random state is left alone.
+    """
+    refuse_without_negatives(method, data)
+    with torch.random.fork_rng():
+        method.build(data.facts)
+        method.refuse(data)
+
+
 def refuse_without_negatives(method: Method, data: Data) -> None:
     """Raises NoNegatives when the method needs negatives and a full batch, or the groups, leave none."""
     size = min(method.settings.batch_size, len(data))
