@@ -25,7 +25,11 @@ from contrapose.text.encoder import TextEncoder
 from tests.cli.conftest import some_pairs
 
 QUICK = {"batch_size": 8, "steps": 4, "progress": False}
-FITS = {"whitenedcse": {"groups": 8}, "dse": {"pooling": None}}  # what a tiny encoder asks for
+FITS = {  # what a tiny encoder asks for
+    "dse": {"pooling": None},
+    "moe_embeddings": {"fallback": "a"},
+    "whitenedcse": {"groups": 8},
+}
 RATED = ("dse",)
 ROWS = some_pairs(30)
 SOURCES = {
@@ -111,6 +115,8 @@ def test_every_text_method_trains_end_to_end(name: str, tiny_bert: Path, tmp_pat
         rows = [{"text": row["text"]} for row in rows]
     if name in RATED:
         rows = [{"sentence1": row["anchor"], "sentence2": row["positive"], "score": len(row["anchor"])} for row in ROWS]
+    if name == "moe_embeddings":
+        rows = [{**row, "domain": "ab"[place % 2]} for place, row in enumerate(rows)]
     run = contrapose.train(name, rows, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK, **FITS.get(name, {}))
     terms = [term for line in run.folder.metrics() for term in line["terms"].values()]
     assert terms

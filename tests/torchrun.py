@@ -35,6 +35,7 @@ EXACT = {
     "steps": 2,
 }
 OWN = {
+    "moe_embeddings": {"temperature": 0.5, "learning_rate": 0.1},
     "pairs": {"learn_temperature": True, "temperature": 0.5},
     "esimcse": {"queue_size": 8, "temperature": 0.5},
     "debcse": {

@@ -98,11 +98,11 @@ def train(
     table = read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
     pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
     opened = rooms.data.open_data(table, kind.card, pristine)
-    refuse_misfits(kind(chosen, copy.deepcopy(pristine)), opened)
     protocols, selectors = (
         [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
         for wanted in (on, select)
     )
+    refuse_misfits(kind(chosen, copy.deepcopy(pristine)), opened, [*protocols, *selectors])
     given = {"data": {"data": data}, "select": select or {}, "on": on or {}}
     config = {
         "contrapose": contrapose.__version__,
@@ -222,7 +222,7 @@ def export(
     model = Model(encoders, card.modality, config["method"])
     write_model(model, folder.model)
     column = next(column.name for column in card.columns if column.required)
-    values = table[column][:CHECKED_VALUES]
+    values = rooms_of(card.modality).data.values_of(table, column, model.encoder())[:CHECKED_VALUES]
     differences = room.compare_export(folder.model, model.encoder(), values)
     with suppress(EncoderNotRebuildable):  # a module of the user's own; the card says how it is loaded
         differences["contrapose.load"] = largest_difference(model.encoder(), load(folder.model).encoder(), values)
@@ -342,11 +342,13 @@ def embed(
         if name not in table.columns:
             raise ColumnMissing(f"{table.source} has no column '{name}'; {nearest(name, table.columns)}")
     column = column or names[0]
-    rooms_of(model.modality).data.refuse_values(table, column)
-    chosen = checked_precision(model.encode, table[column], precision)
+    data_room = rooms_of(model.modality).data
+    data_room.refuse_values(table, column)
+    values = data_room.values_of(table, column, model.encoder())
+    chosen = checked_precision(model.encode, values, precision)
     return embed_corpus(
         partial(model.encode, progress=False, precision=chosen),
-        table[column],
+        values,
         Path(out),
         identity=f"{model.fingerprint} {table.fingerprint} {column} {chosen}",
         columns={name: table[name] for name in keep},

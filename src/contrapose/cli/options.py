@@ -15,7 +15,7 @@ On = Annotated[
         "--on",
         metavar="PROTOCOL=DATA",
         help="Evaluate before and after, beside the controls. retrieval=pairs.csv (columns anchor, positive) or a BEIR folder; "
-        "sts=rated.csv (sentence1, sentence2, score); probe=labelled.csv, a linear classifier, or knn=labelled.csv (text, label, "
+        "sts=rated.csv (sentence1, sentence2, score); pair_labels=pairs.csv (anchor, positive, label 1 or 0, perhaps domain); probe=labelled.csv, a linear classifier, or knn=labelled.csv (text, label, "
         "and split, train or test; without split a quarter is drawn for testing). Repeatable, each protocol once.",
     ),
 ]

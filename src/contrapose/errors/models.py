@@ -134,3 +134,29 @@ class EncoderNotRebuildable(ContraposeError):
     """
 
     code = "CL-MODEL-010"
+
+
+class DomainUnknown(ContraposeError):
+    """A text without a domain, or of one that the encoder does not know.
+
+    **Why it matters.** The encoder has an expert for each domain; another one's vector would be wrong without a sign.
+
+    **Example.** `model.encode(["a cat"])` of a run of `moe_embeddings`.
+
+    **Mend.** `encode([{"text": "a cat", "domain": "animal"}])`; the message lists the domains. Or train with `fallback=DOMAIN`.
+    """
+
+    code = "CL-MODEL-011"
+
+
+class ExpertsUnavailable(ContraposeError):
+    """An encoder without MLPs that could be copied for each domain, or without a token that a domain's could replace.
+
+    **Why it matters.** Without experts all domains would share everything, and nothing would say so.
+
+    **Example.** `moe_embeddings` with `encoder.layers=0`.
+
+    **Mend.** The message says what is missing: another encoder, `experts=none`, or `domain_token=false`.
+    """
+
+    code = "CL-MODEL-012"

@@ -3,6 +3,7 @@
 from contrapose.evaluation.classification import classification
 from contrapose.evaluation.clustering import clustering
 from contrapose.evaluation.intervals import Interval, bootstrap, bootstrap_difference, bootstrap_figures
+from contrapose.evaluation.pair_labels import pair_label_scores, pair_labels
 from contrapose.evaluation.probes import few_shot, knn_probe, linear_probe, majority_class
 from contrapose.evaluation.ranking import full_ranking
 from contrapose.evaluation.regression import knn_regression, regression, ridge_probe
@@ -28,6 +29,8 @@ __all__ = [
     "linear_probe",
     "majority_class",
     "pair_cosines",
+    "pair_label_scores",
+    "pair_labels",
     "regression",
     "retrieval",
     "retrieval_by_score",

@@ -55,6 +55,9 @@ vectors = encoder.encode(["a sentence"])
 ```
 
 The encoder is a module of one's own, which neither `contrapose.load` nor sentence-transformers can build."""
+    if record.get("domains"):
+        routed = LOADED.replace('["a sentence"]', f'[{{"text": "a sentence", "domain": "{record["domains"][0]}"}}]')
+        return f"{routed}\n\nIt routes by domain ({', '.join(record['domains'])}); `model.encoder().plain(DOMAIN)` is an ordinary encoder, which others load."
     if not encoder.exports_to_sentence_transformers:
         lacking = f"pooling `{encoder.pooling}`" if record.get("head") is None else "head of this kind"
         return f"{LOADED}\n\nsentence-transformers has no {lacking}, so it cannot load this folder."

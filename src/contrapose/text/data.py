@@ -270,6 +270,29 @@ def check_data(table: Table, card: Card, encoder: TextEncoder, batch_size: int) 
     return check(table, card.columns, batch_size=batch_size, tokens=TokenMeasure(count, decode, encoder.max_tokens))
 
 
+def values_of(table: Table, column: str, encoder: Any) -> Sequence[Any]:
+    """A column's values as an encoder takes them: texts, each with its domain where the encoder routes by one and the table has it."""
+    if getattr(encoder, "domains", None) is None or "domain" not in table:
+        return table[column]
+    return TextsWithDomain(table[column], table["domain"])
+
+
+class TextsWithDomain(Sequence[Any]):
+    """{"text": …, "domain": …} for each row, read when asked for."""
+
+    def __init__(self, texts: Sequence[str], domains: Sequence[Any]) -> None:
+        self.texts, self.domains = texts, domains
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, int):
+            return self[[rows]][0]
+        both = zip(self.texts[rows], self.domains[rows], strict=True)
+        return [{"text": text, "domain": str(domain)} for text, domain in both]
+
+
 def refuse_values(table: Table, column: str) -> None:
     """Raises ValueKind, with the place of the first, for values of a column that are no text: nothing is embedded before that is known."""
     values = table.arrow(column)

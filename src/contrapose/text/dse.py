@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -181,7 +181,7 @@ class DSE(ViewMethod):
         self.dropout = nn.Dropout(settings.dropout)
         self.teacher: Tensor | None = None  # (n, c) logits; `prepare` has them
 
-    def refuse(self, data: Data) -> None:
+    def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
         if "labelled" in data.columns:
             said = data.columns["labelled"][torch.arange(len(data))]
             if not ((said == 0) | (said == 1)).all():

@@ -386,8 +386,10 @@ def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) 
     return TextEncoder.open(str(encoder or OFFLINE), **chosen)
 
 
-def load_encoder(folder: Path, record: Mapping[str, Any]) -> TextEncoder:
+def load_encoder(folder: Path, record: Mapping[str, Any]) -> Encoder:
     """The encoder that `save` wrote into a folder. Raises EncoderNotRebuildable for a module of your own."""
+    if "domains" in record:
+        return importlib.import_module("contrapose.text._routing").load_routed_encoder(folder, record)
     encoder = TextEncoder.from_record(record, folder)
     if "pair_head" in record:
         return importlib.import_module("contrapose.text._pair_encoder").load_pair_encoder(encoder, folder, record)

@@ -20,6 +20,7 @@ from contrapose.evaluation.probing import LINEAR, NEAREST, LabelledProtocol
 from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_score
 from contrapose.text._columns import open_table
+from contrapose.text._pair_labels import LABELLED_PAIRS, TextPairLabels
 from contrapose.text._probes import LABELLED_TEXTS, open_probe
 from contrapose.text._similarity import RATED_PAIRS, TextSimilarity
 from contrapose.text._tfidf import UNITS, Unit, fitted_on, tfidf_vectors, training_texts
@@ -244,7 +245,7 @@ def beir_texts(file: Path) -> dict[str, str]:
     return {str(name): " ".join(part for part in (title, text) if part) for name, title, text in rows}
 
 
-Protocol = TextRetrieval | TextSimilarity | LabelledProtocol
+Protocol = TextRetrieval | TextSimilarity | TextPairLabels | LabelledProtocol
 
 
 class Kind(NamedTuple):
@@ -258,5 +259,6 @@ PROTOCOLS = {
     "retrieval": Kind(TextRetrieval, SIDES),
     "sts": Kind(TextSimilarity, RATED_PAIRS),
     "probe": Kind(partial(open_probe, LINEAR), LABELLED_TEXTS),
+    "pair_labels": Kind(TextPairLabels, LABELLED_PAIRS),
     "knn": Kind(partial(open_probe, NEAREST), LABELLED_TEXTS),
 }

@@ -126,8 +126,8 @@ class Method(nn.Module):
     def build(self, facts: Facts) -> None:
         """Make heads, queues and copies. Every shape follows from the settings and the facts, so that a checkpoint loads strictly."""
 
-    def refuse(self, data: Data) -> None:
-        """Raises what is wrong with the data for this method, before anything is written; called on a built model."""
+    def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
+        """Raises what is wrong with the data, or with what is to be measured on, before anything is written; called on a built model."""
 
     def prepare(self, data: Data, previous: Method | None) -> None:
         """Open a stage: mined negatives, propensities, teacher scores, inherited weights. Repeated on resume, before the state is loaded."""

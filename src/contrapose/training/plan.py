@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 
 from contrapose.data.batches import Data
@@ -19,7 +22,7 @@ def masked_share(data: Data) -> float:
     return float((sizes * (sizes - 1)).sum() / (len(data) * (len(data) - 1)))
 
 
-def refuse_misfits(method: Method, data: Data) -> None:
+def refuse_misfits(method: Method, data: Data, protocols: Sequence[Any] = ()) -> None:
     """What can be known before anything is written: anchors without negatives, settings that do not fit the encoder, and `Method.refuse`.
 
     `method`: with an encoder of its own, not yet built; of no use afterwards. The caller's random state is left alone.
@@ -27,7 +30,7 @@ def refuse_misfits(method: Method, data: Data) -> None:
     refuse_without_negatives(method, data)
     with torch.random.fork_rng():
         method.build(data.facts)
-        method.refuse(data)
+        method.refuse(data, protocols)
 
 
 def refuse_without_negatives(method: Method, data: Data) -> None:
