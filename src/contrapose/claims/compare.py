@@ -34,6 +34,7 @@ from contrapose.training.command import command_of_comparison
 from contrapose.training.encoder import Encoder
 from contrapose.training.interrupts import interrupts
 from contrapose.training.method import Method
+from contrapose.training.plan import refuse_misfits
 from contrapose.training.run_folder import write_text
 from contrapose.training.settings import MethodSettings
 from contrapose.training.setup import make_fabric, precision_said
@@ -69,6 +70,7 @@ class OwnData:
         facts: Mapping[str, Any],
     ) -> None:
         self._data, self._encoder, self._protocols, self._facts = data, encoder, protocols, facts
+        self.protocols = [protocol for split in protocols.values() for protocol in split]
 
     def data(self, method: type[Method]) -> Data:
         return self._data[method]
@@ -209,8 +211,10 @@ def compare_arms(
     with interrupts(at_once=True), TrialBar(count, count, shown=progress) as bar:
         trials = Trials(experiment, task, folder / TRIALS, bar)
         for arm in arms:  # every setting is checked before anything is trained
+            kind = find_method(arm.method)
             for point in experiment.points:
-                trials.settings(find_method(arm.method), arm, point, 0)
+                values = trials.settings(kind, arm, point, 0)
+                refuse_misfits(task.create(kind, values), task.data(kind), task.protocols)
         mark(folder, NAME)
         trained = {arm.name: run_arm(arm, trials, seeds, mean_over_measures) for arm in arms}
         for arm in arms:
