@@ -28,6 +28,7 @@ from contrapose.text._surface import levenshtein_similarity, numbered_words
 from contrapose.text.debcse import DebCSE, effective_sample_size, gumbel, gumbel_top, pair_weights
 from contrapose.text.encoder import TextEncoder
 from contrapose.training.method import Method
+from contrapose.training.progress import Silent
 from tests.training.children import started
 from tests.training.toys import Toy
 
@@ -376,6 +377,23 @@ def test_every_epoch_draws_anew(encoder: TextEncoder, tmp_path: Path) -> None:
     assert first == again
     assert sorted(first) != sorted(second)
     assert {row for rows in first for row in rows} == set(range(8))  # row 8 has the words of row 0
+
+
+class Heard(Silent):
+    """Keeps what the run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_before_step_1_the_run_says_what_it_found(encoder: TextEncoder, tmp_path: Path) -> None:
+    data, heard = Data({"text": encoder.open_column(TEXTS)}, len(TEXTS)), Heard()
+    settings = {"batch_size": 4, "steps": 1, "precision": "fp32"}
+    Toy("debcse", DebCSE, lambda: data, lambda: encoder, settings).fit(started(tmp_path / "run"), reporter=heard)
+    assert "1 sentences have the words of another and are left out; candidates is 7, since" in heard.said[0]
 
 
 def test_a_reference_is_trained_first_and_the_encoder_starts_anew(encoder: TextEncoder, tmp_path: Path) -> None:

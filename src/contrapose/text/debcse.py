@@ -56,7 +56,8 @@ class DebCSE(ViewMethod):
     Miao, Du and Zhang, CIKM 2023. Encoder, head and loss are SimCSE's (supervised form; the head in training alone).
 
     **Pitfalls.** An anisotropic reference encoder (mean cosine 0.5: $m$ is 0.75 where sentences have nothing in common) leaves few
-    negatives below `most_negative`; `reference=simcse` trains one first. Sentences of the same words are dropped, but for the first.
+    negatives below `most_negative`, and its similarities lie so close together that a `semantic_temperature` of 0.1 draws almost evenly: the
+    line of figures names the `effective_positives` of each sentence; lower it until they are few. `reference=simcse` trains one first. Sentences of the same words are dropped, but for the first.
     Candidates are exact: their cost grows with the square of the sentences; up to 200,000 are fine. They are kept in the cache.
     """
 
