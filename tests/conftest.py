@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault(
     "TOKENIZERS_PARALLELISM", "false"
 )  # children are forked and spawned; and there is little to tokenise
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels run on the processor; Triton reads it once, when it is imported
 
 WORDS = [
     "the",
@@ -46,7 +50,6 @@ WORDS = [
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A transformers folder: a random BERT (hidden 32, 2 layers, 64 positions) and its WordPiece tokeniser of letters and a few words."""
-    import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 

@@ -63,14 +63,15 @@ def test_import_rules_hold() -> None:
 @pytest.mark.parametrize("part", ["objectives", "geometry", "hardness", "negatives"])
 def test_mathematics_needs_torch_alone(graph: grimp.ImportGraph, part: str) -> None:
     needed = {name.partition(".")[0] for name in graph.find_upstream_modules(f"contrapose.{part}", as_package=True)}
-    asked_for_when_called = {"faiss"} if part == "negatives" else set()  # by mining alone
+    # by mining alone; by the kernels alone, on a GPU
+    asked_for_when_called = {"negatives": {"faiss", "triton"}}.get(part, {"triton"})
     assert needed - sys.stdlib_module_names - {"contrapose"} <= {"torch"} | asked_for_when_called
 
 
 def test_every_imported_package_is_declared(graph: grimp.ImportGraph) -> None:
     external = {name for name in graph.modules if graph.is_module_squashed(name)}
-    # pandas is handed in by the user, or not at all
-    offered = declared() | {"pandas", "sentence-transformers"}
+    # pandas is handed in by the user, or not at all; triton comes with the builds of torch for GPUs
+    offered = declared() | {"pandas", "sentence-transformers", "triton"}
     missing = {
         name for name, brought_by in distributions_of(external).items() if brought_by and not brought_by & offered
     }

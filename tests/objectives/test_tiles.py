@@ -28,7 +28,7 @@ from contrapose.objectives._tiles import (
     unit_rows,
 )
 from contrapose.objectives._tiles.log_sum_exp import plain_logits
-from tests.objectives.numbers import normal
+from tests.objectives.numbers import gradients, normal
 
 engine_module = sys.modules[log_sum_exp.__module__]
 
@@ -40,15 +40,6 @@ def tiles(request, monkeypatch):
         monkeypatch.setattr(pairs, "COLUMNS", 3)
     if "nothing" in request.param:
         monkeypatch.setattr(engine_module, "KEPT_BYTES", {False: 0, True: 0})
-
-
-def gradients(outputs: list[Tensor], inputs: list[Tensor], seed: int = 9) -> list[Tensor]:
-    """Of a random combination of the outputs, -inf left out."""
-    total = sum(
-        (torch.where(torch.isfinite(out), out, 0) * normal(*out.shape, seed=seed + n).to(out)).sum()
-        for n, out in enumerate(outputs)
-    )
-    return list(torch.autograd.grad(total, inputs))
 
 
 def assert_equal_to_plain(x, y, tolerance, **options) -> None:

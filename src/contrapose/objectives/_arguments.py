@@ -163,4 +163,5 @@ def groups_apart(
         numbers = torch.arange(rows.start, rows.stop, device=kept.device)
         return kept | (numbers[:, None] == row_of_column[columns])
 
-    return PairWeight(function, symmetric=row_of_column is None and row_group is column_group)
+    labels = (row_group, column_group) if row_of_column is None else None
+    return PairWeight(function, symmetric=row_of_column is None and row_group is column_group, labels=labels)

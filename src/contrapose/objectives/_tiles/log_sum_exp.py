@@ -16,13 +16,18 @@ looked for afterwards, and then everything is done again with running maxima.
 products with y and with x. E is kept from the forward pass while it is small (KEPT_BYTES), and computed again otherwise. Tiles take the same
 memory one after the other: asking for fresh pages costs as much as an exponential. With bfloat16 products only the operands of products are
 rounded to it; exponentials, factors and sums are float32.
+
+**On a GPU** the sums, and dL/dS of a tile, each come from one Triton kernel (`triton_kernels`). Float64, places by number, weights but for
+labels, running maxima and mapped backward passes stay with torch.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache, cached_property
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -144,7 +149,12 @@ class _LogSumExp(torch.autograd.Function):
             shift = max(0.0, bound * scale * LOG2E - RANGE[x.dtype])
             left = x.to(products)
             exps = Exponentials(left, left if pairs.same else y.to(products), scale, shift, pairs, x.dtype)
-            row_sums, column_sums, kept = _sums(exps, by_column)
+            ctx.kernels = kernels_for(exps)
+            if ctx.kernels is not None:
+                row_sums, column_sums = ctx.kernels.sums(exps, by_column)
+                kept = {}
+            else:
+                row_sums, column_sums, kept = _sums(exps, by_column)
             ctx.safe = bool(shift or _unbounded(pairs)) and out_of_range(row_sums, column_sums if by_column else None)
             if ctx.safe:
                 kept = {}
@@ -175,7 +185,8 @@ class _LogSumExp(torch.autograd.Function):
                 elif ctx.by_column:
                     factors.append(torch.where(column_sums > 0, column_gradient / column_sums, 0))
                 exps = Exponentials(left, right, scale, ctx.shift, pairs, rows.dtype, ctx.kept)
-                slopes = _slopes(exps, *factors)
+                slopes_by = _slopes if ctx.kernels is None or is_batched(factors[0]) else ctx.kernels.slopes
+                slopes = slopes_by(exps, *factors)
             wanted = x_wanted or scale_wanted, y_wanted
             gradient = Gradient(left, None if pairs.same else right, rows.dtype, tensors, scale, wanted)
             for tile, each in slopes:
@@ -303,6 +314,37 @@ def _slopes_of_running(
         elif by_column:
             each = each + weighed(logits, columns[c], column_gradient[c], 0)
         yield tile, each
+
+
+def kernels_for(exps: Exponentials) -> ModuleType | None:
+    """The Triton kernels, where these exponentials are theirs: on a GPU, in float32, and what is left out told by diagonals and labels."""
+    pairs, left = exps.pairs, exps.operands[0]
+    precise = exps.dtype == torch.float32 and left.dtype in (torch.float32, torch.bfloat16)
+    told = (pairs.weight is None or pairs.weight.labels is not None) and not any(
+        isinstance(places, Tensor) for places in (pairs.skip, pairs.own)
+    )
+    if not (precise and told and pairs.n and pairs.m and has_kernels(left.device)):
+        return None
+    from contrapose.objectives._tiles import triton_kernels
+
+    return triton_kernels
+
+
+@cache
+def has_kernels(device: torch.device) -> bool:
+    """Whether the Triton kernels run there: on a GPU of compute capability 8.0 or later, where Triton finds all that it builds them with."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    try:
+        from contrapose.objectives._tiles import triton_kernels
+
+        triton_kernels.try_out(device)
+    except Exception as fault:  # no Triton, no C compiler, an old driver: torch does the same
+        cause = f"{type(fault).__name__}: {fault}".splitlines()[0]
+        said = f"The Triton kernels do not run on {device} ({cause}); the objectives compute the same in torch, slower."
+        warnings.warn(said, stacklevel=2)
+        return False
+    return True
 
 
 def tile_bytes(n: int, m: int | None = None) -> int:

@@ -23,11 +23,14 @@ class PairWeight:
     The tile has shape (r, c). Floating point: log-weights, added to the logits; -inf leaves a pair out. Boolean: True keeps a pair.
     `tensors` are handed to the function and receive gradients through log-weights (learned weights); tensors that the function holds
     otherwise receive none. With `symmetric=True` the function promises the same for (i, j) as for (j, i), where rows and columns are one set.
+    `labels`, of rows and of columns: they promise that the function keeps (i, j) where i's label is not j's, or is below 0, and nothing else;
+    kernels then read them, and call no function.
     """
 
     function: Callable[..., Tensor]
     tensors: tuple[Tensor, ...] = ()
     symmetric: bool = False
+    labels: tuple[LongTensor, LongTensor] | None = None
 
     def __call__(self, rows: slice, columns: slice) -> Tensor:
         return self.function(rows, columns, *self.tensors)
@@ -80,6 +83,7 @@ class Pairs(NamedTuple):
     own: Places | None = None  # one for each row: left out of the sums, and a logit of its own
     part: int = 0  # which of the parts that processes share the tiles by
     parts: int = 1
+    largest: tuple[int, int] | None = None  # rows and columns that a tile may have; None: ROWS and COLUMNS
 
     def shared(self) -> Pairs:
         """The tiles of this process, where processes hold the same rows and there are enough pairs to share."""
@@ -95,13 +99,14 @@ class Pairs(NamedTuple):
         return islice(self._all_tiles(), self.part, None, self.parts)
 
     def _all_tiles(self) -> Iterator[Tile]:
-        height = max(1, min(ROWS, -(-self.n // self.parts)))
+        most, width = self.largest or (ROWS, COLUMNS)
+        height = max(1, min(most, -(-self.n // self.parts)))
         for top in range(0, self.n, height):
             rows = slice(top, min(top + height, self.n))
             if self.same:  # a square on the diagonal, then what is to its right
                 yield Tile(rows, rows)
-            for left in range(rows.stop if self.same else 0, self.m, COLUMNS):
-                yield Tile(rows, slice(left, min(left + COLUMNS, self.m)))
+            for left in range(rows.stop if self.same else 0, self.m, width):
+                yield Tile(rows, slice(left, min(left + width, self.m)))
 
     def add_up(self, *parts: Tensor) -> None:
         """Replace what this process has summed over its tiles by the sum over all processes, in place."""
@@ -110,7 +115,8 @@ class Pairs(NamedTuple):
 
     def space(self, like: Tensor, dtype: torch.dtype, halves: int = 1) -> Space:
         """Memory for one tile after the other, or half a tile, where `like` is."""
-        rows, columns = -(-min(ROWS, self.n) // halves), min(max(ROWS, COLUMNS), self.m)
+        height, width = self.largest or (ROWS, COLUMNS)
+        rows, columns = -(-min(height, self.n) // halves), min(max(height, width), self.m)
         return Space(like.new_empty(rows * columns, dtype=dtype))
 
     def leave_out(self, tile: Tile, values: Tensor, value: float) -> None:
