@@ -144,6 +144,25 @@ def test_a_setting_that_does_not_fit_the_encoder(contrapose: Command, tiny_bert:
         refused(contrapose(*words, cwd=tmp_path), "groups=5", "32 dimensions", "CL-SET-003")
 
 
+OF_A_METHOD = {
+    "dse, two columns that could be meant": (
+        "dse",
+        "sentence1,sentence2,score,label\na,b,1,x\nc,d,2,y\n",
+        ["'score' and 'label'", "task=regression", "CL-DATA-016"],
+    ),
+    "moe_embeddings, no domain": ("moe_embeddings", "anchor,positive,domain\na,b,x\nc,d,\n", ["line 3", "'domain'"]),
+}
+
+
+@pytest.mark.parametrize(("method", "content", "named"), OF_A_METHOD.values(), ids=OF_A_METHOD)
+def test_bad_data_of_a_method(
+    contrapose: Command, tiny_bert: Path, tmp_path: Path, method: str, content: str, named: list[str]
+) -> None:
+    (tmp_path / "data.csv").write_text(content, encoding="utf-8")
+    with nothing_written(tmp_path):
+        refused(contrapose("train", method, "--data", "data.csv", "--encoder", tiny_bert, cwd=tmp_path), *named)
+
+
 def test_an_unknown_method(contrapose: Command, pairs: Path, tmp_path: Path) -> None:
     done = contrapose("train", "simsce", "--data", pairs, cwd=tmp_path)
     refused(done, "'simsce'", "did you mean 'simcse'", "contrapose methods")
