@@ -10,7 +10,8 @@ from contrapose.claims.claim import Arm, Claim, Experiment, Statement
 STEPS = 40  # of a stage
 # Every arm takes twice as many steps in all: SimCSE in one stage, the others to train their reference and then from the start again.
 # The similarities of a reference so small lie close together: the method's defaults would draw almost evenly, from 42 effective candidates of 55 a
-# sentence, and leave two in five without a negative. These draw from 6, and from 97 in 100. Nothing else was tried through a training.
+# sentence, and leave two in five without a negative. These were chosen, before any training, by how many candidates they draw from (about 6); the
+# ratings of the training pairs were in view when they were, those of the development and test pairs were not.
 DRAWN = {"reference": "simcse", "semantic_temperature": 0.01, "least_positive": 0.9, "most_negative": 0.85}
 
 claim = Claim(

@@ -290,16 +290,21 @@ def pair_weights(
     Args:
         semantic: (n, k), similarity in meaning, from 0 to 1.
         surface: (n, k), similarity in form, from 0 to 1.
-        semantic_temperature, surface_temperature: positive numbers; a surface temperature of None, or infinity, weighs by meaning alone.
+        semantic_temperature: a positive number.
+        surface_temperature: a positive number; None, or infinity, weighs by meaning alone.
         floor: in (0, 1]. A propensity, normalised over a sentence's candidates, counts at least so much; it is not normalised again.
         there: (n, k) bool, where there is a candidate at all; None: everywhere.
-        positive, negative: (n, k) bool, which candidates may be drawn as what; None: all.
+        positive: (n, k) bool, which candidates may be drawn as positives; None: all.
+        negative: (n, k) bool, which may be drawn as negatives; None: all.
 
     Returns:
         Two (n, k), whose exponentials sum to 1 in each row; -inf where a candidate may not be drawn, and in all of a row that has none.
 
     Raises:
-        TemperatureInvalid, ArgumentInvalid for the floor, ShapesDiffer, and NonFinite, naming the first such sentence.
+        TemperatureInvalid: a temperature is not positive.
+        ArgumentInvalid: the floor is not in (0, 1].
+        ShapesDiffer: the shapes do not fit.
+        NonFinite: a similarity is NaN or infinite; names the first such sentence.
     """
     check_weights(semantic, surface, semantic_temperature, surface_temperature, floor)
     there = torch.ones_like(semantic, dtype=torch.bool) if there is None else there
