@@ -45,6 +45,13 @@ OWN = {
         "mask_false_negatives": True,
         "temperature": 0.5,
     },
+    "multicsr": {
+        "positive_line": 0.0,
+        "require_gap": False,
+        "phi": 0.9,
+        "temperature": 0.5,
+        "reference_learning_rate": 0.1,
+    },
     "whitenedcse": {"groups": 16, "temperature": 0.5, "grad_through_whitening": True},
     "dse": {
         "task": "regression",

@@ -205,7 +205,8 @@ class ColumnUnknown(ContraposeError):
 
 
 class TargetsInvalid(ContraposeError):
-    """Labels or scores that a method cannot learn from: none, one class alone, two columns that could both be meant, a mark that is neither 0 nor 1.
+    """Labels or scores that a method cannot learn from: none, one class alone, two columns that could both be meant, a mark that is neither 0 nor 1,
+    a score out of its range.
 
     **Why it matters.** A guess would train on the wrong column; one class teaches that everything is that class.
 
@@ -215,3 +216,31 @@ class TargetsInvalid(ContraposeError):
     """
 
     code = "CL-DATA-016"
+
+
+class CurationEmpty(ContraposeError):
+    """Curation left no triplet: by their scores, every positive is too unlike or every negative too like its sentence.
+
+    **Why it matters.** There is nothing to train on.
+
+    **Example.** `multicsr` on scores from 0 to 1, with lines meant for 0 to 5.
+
+    **Mend.** The message says how many were dropped and why. Scale the scores to 0 to 5, move `positive_line` and `negative_line`, or
+    leave the scores unused: `--set curate=false`.
+    """
+
+    code = "CL-DATA-017"
+
+
+class PromptInvalid(ContraposeError):
+    """A folder of prompts lacks a file, or a prompt lacks the place for what it asks about.
+
+    **Why it matters.** Without `{premise}` the generator is asked the same thing for every sentence.
+
+    **Example.** `--set prompts=my_prompts`, whose `entail.txt` says "Sentence: {sentence}".
+
+    **Mend.** `entail.txt` and `contradict.txt` hold `{premise}`, `score.txt` also `{hypothesis}`; `write_prompts("my_prompts")` writes
+    the packaged ones to begin with.
+    """
+
+    code = "CL-DATA-018"

@@ -160,3 +160,16 @@ class ExpertsUnavailable(ContraposeError):
     """
 
     code = "CL-MODEL-012"
+
+
+class GeneratorFailed(ContraposeError):
+    """A generator of texts that cannot be loaded or reached, or that answers with something else than one text a prompt.
+
+    **Why it matters.** An answer beside the wrong prompt would be trained on as if it belonged to it.
+
+    **Example.** `--set generator=http://localhost:8000/v1` where no server runs; a function that returns one text for two prompts.
+
+    **Mend.** The message says what came back. Answers so far are kept: the same call goes on where it stopped.
+    """
+
+    code = "CL-MODEL-013"

@@ -56,9 +56,12 @@ class SimCSE(ViewMethod):
         learning_rate: PositiveFloat = Field(3e-5, description="Peak learning rate.")
         temperature: PositiveFloat = Field(0.05, description="Divides the cosines.")
         negative_log_weight: float = Field(0.0, description="Added to the logit of an anchor's own hard negative.")
+        dropout_alone: bool = Field(
+            False, description="The unsupervised form of the column text, also where there are positives."
+        )
 
     def build(self, facts: Facts) -> None:
-        self.supervised = "positive" in facts.columns
+        self.supervised = "positive" in facts.columns and not self.settings.dropout_alone
         self.hard_negatives = self.supervised and "negative" in facts.columns
         head = Head(self.encoder.dim)
         if self.supervised:
@@ -91,7 +94,7 @@ class SimCSE(ViewMethod):
         return {"info_nce": math.log(len(batch) * (2 if self.hard_negatives else 1))}
 
     def negatives(self, batch_size: int, facts: Facts) -> int:
-        hard = {"positive", "negative"} <= set(facts.columns)
+        hard = {"positive", "negative"} <= set(facts.columns) and not self.settings.dropout_alone
         return 2 * batch_size - 1 if hard else batch_size - 1
 
 
