@@ -151,9 +151,13 @@ class MultiCSR(ViewMethod):
         else:
             open_prompts(self.settings.prompts)
 
+    @property
+    def masks(self) -> bool:
+        return self.settings.phi < 1
+
     def next_stage(self, finished: Sequence[StageRecord]) -> Stage | None:
         stages = [Stage("train")]
-        if self.settings.reference == "simcse":
+        if self.masks and self.settings.reference == "simcse":
             stages.insert(0, Stage("reference", settings=reference_settings(self.settings), method=SimCSE))
         return stages[len(finished)] if len(finished) < len(stages) else None
 
@@ -165,7 +169,8 @@ class MultiCSR(ViewMethod):
         self.place[found.rows] = torch.arange(n)
         texts = {"anchor": found.anchors, "positive": found.positives, "negative": found.negatives}
         self.columns = {name: self.encoder.open_column(side) for name, side in texts.items()}
-        self.frozen = FrozenVectors([text for side in texts.values() for text in side], self.reference(previous))
+        every = [text for side in texts.values() for text in side]
+        self.frozen = FrozenVectors(every, self.reference(previous)) if self.masks else None
         self.remarks = [*found.remarks, *self.mask_remarks(n)]
 
     def reference(self, previous: Method | None) -> TextEncoder:
@@ -174,12 +179,14 @@ class MultiCSR(ViewMethod):
         return self.encoder if self.settings.reference == "initial" else open_encoder(self.settings.reference)
 
     def reference_vectors(self, places: LongTensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of anchors, positives and negatives of some triplets, (b, d) each."""
+        """Of anchors, positives and negatives of some triplets, (b, d) each; nothing is alike where nothing is masked."""
+        if not self.masks:
+            return (torch.zeros(len(places), 1),) * 3
         return tuple(self.frozen[places + side * len(self.rows)] for side in range(3))
 
     def mask_remarks(self, n: int) -> list[str]:
         """What share of pairs the mask leaves out, by a sample of rows, and how many negatives of a sentence's own."""
-        if self.settings.phi == 1:
+        if not self.masks:
             return []
         places = torch.randperm(n, generator=seeded(0))[:SAMPLED]
         b = len(places)
