@@ -107,7 +107,7 @@ def test_it_goes_on_where_it_was_stopped_and_asks_nothing_twice(
     asked: list[str] = []
 
     def stopping(prompts: Sequence[str]) -> list[str]:
-        if len(asked) == 6:
+        if len(asked) == 7:
             raise KeyboardInterrupt
         asked.extend(prompts)
         return writer(prompts)
@@ -120,8 +120,8 @@ def test_it_goes_on_where_it_was_stopped_and_asks_nothing_twice(
     answers.write_bytes(answers.read_bytes()[:-5])  # the last line cut off, as by a kill
     again: list[str] = []
     generate_triplets(PREMISES, lambda prompts: again.extend(prompts) or writer(prompts), out, **QUIET)
-    assert len(again) == 16 - 5
-    assert set(asked[:5]).isdisjoint(again)
+    assert len(again) == 16 - 6
+    assert set(asked[:6]).isdisjoint(again)
     once_more = generate_triplets(PREMISES, lambda prompts: pytest.fail("asked again"), out, **QUIET)
     assert once_more.scores == [(4.5, 0.5)] * 4
 
@@ -270,8 +270,8 @@ def test_an_endpoint_that_fails(refusals: list, calls: int, said: str, server: A
 
 
 def test_an_endpoint_that_is_not_there(server: Any) -> None:
-    server.server_close()
     server.shutdown()
+    server.server_close()
     with pytest.raises(GeneratorFailed, match="did not answer"):
         ChatEndpoint(server.address, "small", wait=0.01, tries=2).ask("x")
     with pytest.raises(GeneratorFailed, match="generator_model=NAME"):

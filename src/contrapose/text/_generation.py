@@ -203,7 +203,10 @@ def generate_triplets(
     if progress:
         expected = estimate(premises, generator, prompts=asking, given=given, score=score)
         console.print(
-            f"{expected}; answers that are kept in {kept.path} are not asked again.", highlight=False, soft_wrap=True
+            f"{expected}; answers that are kept in {kept.path} are not asked again.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     try:
         entail, contradict = ([asking.filled(name, each) for each in premises] for name in ("entail", "contradict"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import time
@@ -86,13 +87,15 @@ class ModelGenerator:
     def generate(self, prompts: Sequence[str], against: Sequence[str] | None = None) -> list[str]:
         if self.contrast == 0 or against is None:
             return self._written(self._tokens(prompts))
+        from transformers import LogitsProcessorList
+
         found = []
         for prompt, other in zip(prompts, against, strict=True):
             tokens = self._tokens([prompt])
             start = 0 if self.has_decoder else tokens["input_ids"].shape[1]
             opposite = self._tokens([other])["input_ids"]
             processor = AgainstOpposite(self.model, opposite, start, contrast=self.contrast, plausible=self.plausible)
-            found += self._written(tokens, logits_processor=[processor])
+            found += self._written(tokens, logits_processor=LogitsProcessorList([processor]))
         return found
 
     def count_tokens(self, texts: Sequence[str]) -> int:
@@ -160,7 +163,7 @@ class ChatEndpoint:
                 failed = f"status {error.code}: {error.read(200).decode(errors='replace')}"
                 if error.code != 429 and error.code < 500:
                     break
-            except OSError as error:  # no connection, or none in time
+            except (OSError, http.client.HTTPException) as error:  # no connection, or none in time
                 failed = str(getattr(error, "reason", error))
             except (ValueError, KeyError, IndexError, TypeError):
                 raise GeneratorFailed(
