@@ -210,9 +210,10 @@ class Chat(BaseHTTPRequestHandler):
         server: Any = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server.seen.append({**body, "path": self.path, "key": self.headers["Authorization"]})
-        status, answer = 200, {"choices": [{"message": {"content": answer_to(body["messages"][0]["content"])}}]}
         if server.refusals:
             status, answer = server.refusals.pop(0)
+        else:
+            status, answer = 200, {"choices": [{"message": {"content": answer_to(body["messages"][0]["content"])}}]}
         said = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
