@@ -115,6 +115,8 @@ def test_every_text_method_trains_end_to_end(name: str, tiny_bert: Path, tmp_pat
         rows = [{"text": row["text"]} for row in rows]
     if name in RATED:
         rows = [{"sentence1": row["anchor"], "sentence2": row["positive"], "score": len(row["anchor"])} for row in ROWS]
+    if name == "defsent_plus":
+        rows = [{"entry": row["anchor"], "definition": row["positive"]} for row in ROWS]
     if name == "moe_embeddings":
         rows = [{**row, "domain": "ab"[place % 2]} for place, row in enumerate(rows)]
     run = contrapose.train(name, rows, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK, **FITS.get(name, {}))

@@ -52,6 +52,7 @@ OWN = {
         "temperature": 0.5,
         "reference_learning_rate": 0.1,
     },
+    "defsent_plus": {"isotropy": "normalise", "isotropy_rounds": "every", "isotropy_scale": 2.0, "learning_rate": 0.1},
     "whitenedcse": {"groups": 16, "temperature": 0.5, "grad_through_whitening": True},
     "dse": {
         "task": "regression",

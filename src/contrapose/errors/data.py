@@ -244,3 +244,18 @@ class PromptInvalid(ContraposeError):
     """
 
     code = "CL-DATA-018"
+
+
+class DictionaryInvalid(ContraposeError):
+    """A dictionary that a method cannot learn from: an entry without definition, fewer than two entries, or fewer than a transform needs.
+
+    **Why it matters.** An entry without definition has no vector. With one entry alone every prediction is right whatever the encoder does,
+    and independent components cannot be told apart from fewer entries than dimensions.
+
+    **Example.** `defsent_plus` with `isotropy=ica` on a glossary of 300 entries, for an encoder of 384 dimensions.
+
+    **Mend.** The message names the line or the entry, or what is lacking: write the definition, leave the entry out, give more entries, or set
+    `isotropy=normalise`.
+    """
+
+    code = "CL-DATA-019"

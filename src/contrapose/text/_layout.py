@@ -46,6 +46,11 @@ def read_layout(folder: Path, transformer_alone: bool = False) -> Layout:
                 f"{folder} routes texts by their domain ({', '.join(facts['domains'])}), so it is no encoder to start from; "
                 "save the encoder of one of them first: load(FOLDER).encoder().plain(DOMAIN).save(NEW_FOLDER)."
             )
+        if facts.get("prompt") is not None and not transformer_alone:
+            raise ModelFolderInvalid(
+                f"{folder} puts its texts into a prompt, so it is no encoder to start from as it is; "
+                "give encoder.pooling (avg, say) to take its transformer alone."
+            )
         head = None if transformer_alone else facts.get("head")
         return Layout(_transformer_in(folder), facts["pooling"], facts["max_tokens"], facts["normalise"], head, folder)
     if not (folder / "modules.json").is_file():

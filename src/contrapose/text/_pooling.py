@@ -15,6 +15,7 @@ Pooling = str  # one of POOLINGS, "cls", or a pooling of the top layers
 POOLINGS = ("cls_before_pooler", "avg", "avg_top2", "avg_first_last", "avg_first_last_embedding")
 OWN_POOLER = "cls"  # the first token of the last layer, through the pooler of the checkpoint
 TOP = re.compile(r"(concat|mean)_top(\d+)_(mean|sqrt|max)(_cls)?")
+FROM_END = re.compile(r"last_([1-9]\d*)")  # one token of the last layer, counted from the end of the text
 
 # Which hidden states a pooling averages before it looks at the tokens; 0 is the embedding layer.
 LAYERS: dict[str, tuple[int, ...]] = {
@@ -56,6 +57,7 @@ def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Ten
     - `concat_topK_mean`, `mean_topK_mean`: the top K layers one after another, (b, K · d), or their mean; then the mean over the tokens
       but the first ([CLS]). In the place of the last word `sqrt` is the sum over the square root of the number of tokens, and `max` the
       largest value of each dimension. With `_cls` at the end the first token counts as well.
+    - `last_K`: the Kth token from the end of the last layer, the closing special token included; of a shorter text the first.
 
     The names are those of SimCSE (Gao, Yao & Chen, EMNLP 2021); the top layers are those of DSE (Barkan et al., AAAI 2020). float16 and bfloat16 are summed, and returned, in float32. A text whose
     mask is empty, or holds nothing but a first token that does not count, has the zero vector. Padding stands on the right. Raises PoolingUnavailable for an unknown pooling or too few layers.
@@ -63,6 +65,9 @@ def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Ten
     chosen = [hidden_states[number] for number in layers_of(pooling, len(hidden_states))]
     if pooling in ("cls_before_pooler", OWN_POOLER):
         return at_least_float32(chosen[0][:, 0])
+    if found := FROM_END.fullmatch(pooling):
+        place = (mask.sum(dim=1) - int(found[1])).clamp(min=0)
+        return at_least_float32(chosen[0][torch.arange(len(place), device=place.device), place])
     if top := top_layers(pooling):
         return _pool_top([at_least_float32(states) for states in chosen], mask, top)
     states = at_least_float32(chosen[0])
@@ -89,6 +94,8 @@ def _pool_top(chosen: list[Tensor], mask: Tensor, top: TopLayers) -> Tensor:
 def layers_of(pooling: str, available: int) -> tuple[int, ...]:
     """The hidden states that a pooling reads. Raises PoolingUnavailable when it is unknown or needs more than are `available`."""
     top = top_layers(pooling)
+    if FROM_END.fullmatch(pooling):
+        return (-1,)
     if pooling not in LAYERS and top is None:
         known = [*POOLINGS, OWN_POOLER, "concat_top4_mean"]
         raise PoolingUnavailable(f"There is no pooling '{pooling}'; {nearest(pooling, known)}")
@@ -103,7 +110,7 @@ def layers_of(pooling: str, available: int) -> tuple[int, ...]:
 
 def reads_last_layer_alone(pooling: Pooling) -> bool:
     top = top_layers(pooling)
-    return top.layers == 1 if top else LAYERS[pooling] == (-1,)
+    return top.layers == 1 if top else LAYERS.get(pooling, (-1,)) == (-1,)
 
 
 def at_least_float32(states: Tensor) -> Tensor:

@@ -133,6 +133,15 @@ def tokenise(
     return ids, cut
 
 
+def tokenised(texts: Sequence[str], by: Any, tokenizer: Any, max_tokens: int, first: int = 0) -> Tokens:
+    """Texts through `by`, which is `tokenise` or takes what it takes, some at a time."""
+    parts = []
+    for start in range(0, len(texts), BLOCK):
+        ids, _ = by(list(texts[start : start + BLOCK]), tokenizer, max_tokens, first + start)
+        parts.append(Tokens.from_lists(ids))
+    return Tokens.concat(parts) if parts else Tokens.from_lists([])
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str | None:
     """SHA-256 of what a tokeniser does: of its whole description, or of class and vocabulary; None where it has neither."""
     if backend := getattr(tokenizer, "backend_tokenizer", None):

@@ -38,7 +38,8 @@ from contrapose.text._pooling import (
     top_layers,
 )
 from contrapose.text._progress import Bar
-from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise
+from contrapose.text._prompt import Prompt, prompted
+from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise, tokenised
 from contrapose.training.encoder import Encoder
 from contrapose.training.precision import Precision
 from contrapose.training.settings import parse_settings
@@ -90,6 +91,7 @@ class TextEncoder(Encoder):
         self.padding = getattr(tokenizer, "pad_token_id", None) or 0
         refuse_token_limit(max_tokens, transformer, tokenizer)
         self.head: nn.Module | None = None
+        self.prompt: Prompt | None = None
         self.dim = self._probe()
         special = torch.tensor(sorted(getattr(tokenizer, "all_special_ids", [])), dtype=torch.long)
         self.register_buffer("special_ids", special, persistent=False)
@@ -160,6 +162,8 @@ class TextEncoder(Encoder):
         use = {"pooling": self.pooling, "max_tokens": self.max_tokens, "normalise": self.normalise}
         if self.head is not None:
             use["head"] = head_record(self.head)
+        if self.prompt is not None:
+            use["prompt"] = self.prompt.template
         if self.origin is not None:
             return {**self.origin, **use}
         kind = type(self.transformer)
@@ -230,11 +234,7 @@ class TextEncoder(Encoder):
 
     def tokens(self, texts: Sequence[str], first: int = 0) -> Tokens:
         """The tokens of texts, cut to `max_tokens`. Raises TextInvalid, counting texts from `first`."""
-        parts = []
-        for start in range(0, len(texts), BLOCK):
-            ids, _ = tokenise(list(texts[start : start + BLOCK]), self.tokenizer, self.max_tokens, first + start)
-            parts.append(Tokens.from_lists(ids))
-        return Tokens.concat(parts) if parts else Tokens.from_lists([])
+        return tokenised(texts, self.prompt or tokenise, self.tokenizer, self.max_tokens, first)
 
     def open_column(self, values: Sequence[str], cache: Path | str | None = None) -> TokenColumn:
         """A column of texts, tokenised once for training; see `TokenColumn.open`."""
@@ -391,6 +391,8 @@ def load_encoder(folder: Path, record: Mapping[str, Any]) -> Encoder:
     if "domains" in record:
         return importlib.import_module("contrapose.text._routing").load_routed_encoder(folder, record)
     encoder = TextEncoder.from_record(record, folder)
+    if "prompt" in record:
+        return prompted(encoder, record["prompt"])
     if "pair_head" in record:
         return importlib.import_module("contrapose.text._pair_encoder").load_pair_encoder(encoder, folder, record)
     return encoder
