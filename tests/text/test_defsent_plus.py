@@ -20,14 +20,8 @@ from contrapose.data.readers import read
 from contrapose.errors import (
     ArgumentInvalid,
     ContraposeError,
-    CovarianceSingular,
-    DataEmpty,
-    DataEncoding,
-    DataFileMissing,
     DictionaryInvalid,
     ModelFolderInvalid,
-    NonFinite,
-    PoolingUnavailable,
     SettingInvalid,
     ShapesDiffer,
     TokenLimitInvalid,
@@ -35,24 +29,21 @@ from contrapose.errors import (
 )
 from contrapose.geometry import mean_cosine
 from contrapose.text._entry_head import activation_of, checkpoint_head
-from contrapose.text._prompt import Prompt, pooled, prompted
+from contrapose.text._prompt import pooled
 from contrapose.text.data import open_data
 from contrapose.text.defsent_plus import (
     DefSentPlus,
     EntryHead,
     drawn_entries,
     entry_cross_entropy,
-    entry_vectors,
-    isotropised,
-    read_definitions,
 )
-from contrapose.text.encoder import TextEncoder, pool
+from contrapose.text.encoder import TextEncoder
 from contrapose.training.checkpoint import read_checkpoint
 from contrapose.training.loop import fit
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import parse_settings
 from tests.conftest import WORDS
-from tests.text.tiny import TEXTS, random_tokens
+from tests.text.tiny import TEXTS
 
 TINY = {"batch_size": 8, "steps": 3, "log_every": 1, "precision": "fp32"}
 
@@ -92,12 +83,6 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 # ---------------------------------------------------------------------------------------------- entries and their loss
 
 
-def test_the_vector_of_an_entry_is_the_mean_of_its_definitions() -> None:
-    states, owner = drawn(5, 3), torch.tensor([1, 0, 1, 2, 1])
-    found = entry_vectors(states, owner, 3)
-    torch.testing.assert_close(found, torch.stack([states[1], states[[0, 2, 4]].mean(dim=0), states[3]]))
-
-
 def test_padding_does_not_reach_the_vector_of_an_entry(encoder: TextEncoder) -> None:
     rows = dictionary()
     model, data = built(rows, encoder, entry_pooling="avg")
@@ -105,15 +90,6 @@ def test_padding_does_not_reach_the_vector_of_an_entry(encoder: TextEncoder) -> 
     one = [row["definition"] for row in rows if row["entry"] == "term 02"]
     alone = torch.cat([pooled(encoder.eval(), "avg")(encoder.tokens([text])) for text in one])
     torch.testing.assert_close(model.entries[2], alone.mean(dim=0), rtol=1e-4, atol=1e-5)
-
-
-def test_entries_without_definition_are_refused() -> None:
-    with pytest.raises(DictionaryInvalid, match=r"Entry 1 has no definition \(2 such"):
-        entry_vectors(drawn(2, 3), torch.tensor([0, 3]), 4)
-    with pytest.raises(DictionaryInvalid, match="numbered 0 to 1; got 0 to 2"):
-        entry_vectors(drawn(2, 3), torch.tensor([0, 2]), 2)
-    with pytest.raises(ShapesDiffer):
-        entry_vectors(drawn(2, 3), torch.tensor([0]), 2)
 
 
 def test_the_loss_is_the_cross_entropy_over_all_entries_and_entries_are_frozen() -> None:
@@ -175,68 +151,6 @@ def test_no_other_entry_left_to_draw() -> None:
     entries = drawn(2, 3, seed=1)
     loss = entry_cross_entropy(drawn(2, 3), entries, index, drawn_entries(2, index, 5, seeded(0)))
     torch.testing.assert_close(loss, nn.functional.cross_entropy(drawn(2, 3) @ entries.T, index))
-
-
-# ------------------------------------------------------------------------------------------------------ isotropy
-
-
-def anisotropic(rows: int = 400, dim: int = 5) -> Tensor:
-    return drawn(rows, dim).sign() * drawn(rows, dim, seed=3).abs().pow(2) @ drawn(dim, dim, seed=1) + 5
-
-
-@pytest.mark.parametrize("kind", ["ica", "whiten"])
-def test_coordinates_are_uncorrelated_with_the_variance_of_the_scale(kind: str) -> None:
-    entries = anisotropic()
-    even, converged = isotropised(entries, kind, scale=7.0)
-    assert converged
-    np.testing.assert_allclose(np.cov(even.numpy().T, bias=True), 49 * np.eye(5), atol=1e-8)
-    assert mean_cosine(entries) > 0.5
-    assert abs(mean_cosine(even)) < 0.02
-    standard, _ = isotropised(entries, kind)
-    torch.testing.assert_close(standard, even * 100 / 7)
-
-
-def test_ica_finds_the_independent_sources() -> None:
-    sources = torch.rand(500, 3, dtype=torch.float64, generator=seeded(0))
-    found, _ = isotropised(sources @ drawn(3, 3, seed=1), "ica")
-    correlations = np.abs(np.corrcoef(sources.numpy().T, found.numpy().T)[:3, 3:])
-    assert (correlations.max(axis=1) > 0.99).all()
-
-
-def test_normalised_entries_are_centred_and_of_one_length() -> None:
-    even, _ = isotropised(anisotropic(), "normalise", scale=3.0)
-    torch.testing.assert_close(even.norm(dim=1), torch.full((400,), 3.0, dtype=torch.float64))
-    assert abs(mean_cosine(even)) < 0.1
-    assert isotropised(anisotropic(), "none")[0].equal(anisotropic())
-
-
-@pytest.mark.parametrize("kind", ["ica", "whiten"])
-def test_entries_that_cannot_be_made_even(kind: str) -> None:
-    with pytest.raises(DictionaryInvalid, match=f"isotropy={kind} needs more entries than the 5 dimensions"):
-        isotropised(anisotropic(rows=5), kind)
-    constant = anisotropic()
-    constant[:, 3] = 0.1
-    with pytest.raises(CovarianceSingular, match="Coordinate 3"):
-        isotropised(constant, kind)
-    constant[7, 0] = math.nan
-    with pytest.raises(NonFinite, match="entry 7"):
-        isotropised(constant, kind)
-
-
-def test_coordinates_that_follow_from_others_are_not_whitened() -> None:
-    entries = anisotropic()
-    entries[:, 4] = entries[:, 0] + entries[:, 1]
-    with pytest.raises(CovarianceSingular, match="do not span"):
-        isotropised(entries, "whiten")
-
-
-def test_ica_that_does_not_converge_is_used_and_said(encoder: TextEncoder) -> None:
-    even, converged = isotropised(anisotropic(), "ica", iterations=1)
-    assert not converged
-    assert torch.isfinite(even).all()
-    model, data = built(dictionary(60), encoder, isotropy="ica", ica_iterations=1)
-    model.prepare(data, None)
-    assert any("did not converge in 1 iterations" in remark for remark in model.remarks)
 
 
 # --------------------------------------------------------------------------------------------------------- rounds
@@ -329,6 +243,12 @@ def test_words_as_targets_take_entries_of_one_token(encoder: TextEncoder) -> Non
         other.refuse(none)
 
 
+def test_ica_that_did_not_converge_is_said(encoder: TextEncoder) -> None:
+    model, data = built(dictionary(60), encoder, isotropy="ica", ica_iterations=1)
+    model.prepare(data, None)
+    assert any("did not converge in 1 iterations" in remark for remark in model.remarks)
+
+
 # ------------------------------------------------------------------------------------------------- heads and prompts
 
 
@@ -381,14 +301,6 @@ def test_training_and_use_may_pool_otherwise(encoder: TextEncoder) -> None:
     torch.testing.assert_close(kept(encoder.tokens(TEXTS[:1])), states[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_the_last_tokens_are_pooled_by_the_length_of_each_text() -> None:
-    tokens = random_tokens([4, 2, 6])
-    _, mask = tokens.padded(0)
-    states = drawn(3, 6, 5)
-    found = pool([states], mask, "last_3")
-    assert torch.equal(found, torch.stack([states[0, 1], states[1, 0], states[2, 3]]))
-
-
 def prompt_vector(encoder: TextEncoder, text: str) -> Tensor:
     """By hand: the state of the mask."""
     ids = torch.tensor(encoder.tokenizer(f'This sentence : "{text}" means [MASK] .')["input_ids"])
@@ -422,27 +334,6 @@ def test_a_prompt_gives_the_state_of_the_mask_and_is_saved_and_loaded(tiny_bert:
     assert TextEncoder.open(str(run.path), pooling="avg").prompt is None
 
 
-def test_a_long_text_is_cut_and_the_mask_is_not(tiny_bert: Path) -> None:
-    encoder = prompted(TextEncoder.open(str(tiny_bert), max_tokens=40))
-    prompt = encoder.prompt
-    long, short = "cat dog " * 30, "cat [MASK] dog"
-    ids, cut = prompt([long, short], encoder.tokenizer, 40)
-    assert cut.tolist() == [True, False]
-    assert len(ids[0]) == 40
-    for each in ids:
-        assert each[-prompt.ending] == encoder.tokenizer.mask_token_id
-    whole = encoder.tokenizer(f'This sentence : "{long}" means [MASK] .', truncation=False)["input_ids"]
-    assert ids[0] == whole[: 40 - prompt.closing - prompt.ending] + whole[-prompt.closing - prompt.ending :]
-
-
-def test_prompts_that_do_not_fit(encoder: TextEncoder) -> None:
-    with pytest.raises(TokenLimitInvalid, match="leaves no room for a text"):
-        built(dictionary(), encoder, pooling="prompt")
-    encoder.tokenizer.mask_token = None
-    with pytest.raises(PoolingUnavailable, match="mask token"):
-        Prompt.of("{text} {mask}", encoder.tokenizer)
-
-
 # ------------------------------------------------------------------------------------------------------- bad input
 
 
@@ -470,34 +361,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_the_official_form_is_read(encoding: str, tmp_path: Path) -> None:
-    path = tmp_path / "dictionary.txt"
-    path.write_text("café\ta place <|list_more_def|> a drink\n\ncat\tan animal\n", encoding=encoding)
-    assert read_definitions(path) == [
-        {"entry": "café", "definition": "a place"},
-        {"entry": "café", "definition": "a drink"},
-        {"entry": "cat", "definition": "an animal"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "error", "said"),
-    [
-        (b"cat\tan animal\ndog\n", DictionaryInvalid, "line 2: entry 'dog' has no definition"),
-        (b"cat\t \n", DictionaryInvalid, "line 1: entry 'cat' has no definition"),
-        (b"\tan animal\n", DictionaryInvalid, "line 1: there is no entry"),
-        (b"cat\ta<|list_more_def|> \n", DictionaryInvalid, "definition 2 of entry 'cat' is empty"),
-        (b"\n", DataEmpty, "holds no entries"),
-        (b"cat\t\xff\n", DataEncoding, "not UTF-8"),
-        (None, DataFileMissing, "cannot be read"),
-    ],
-)
-def test_a_dictionary_that_cannot_be_read(content: bytes | None, error: type, said: str, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "dictionary.txt").write_bytes(content)
-    with pytest.raises(error, match=said):
-        read_definitions(tmp_path / "dictionary.txt")
+def test_a_prompt_that_does_not_fit_is_refused_when_it_is_built(encoder: TextEncoder) -> None:
+    with pytest.raises(TokenLimitInvalid, match="leaves no room for a text"):
+        built(dictionary(), encoder, pooling="prompt")
 
 
 def test_fresh_weights_of_the_head_are_said(encoder: TextEncoder) -> None:
