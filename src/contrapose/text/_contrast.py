@@ -15,14 +15,16 @@ def contrastive_logits(wanted: Tensor, opposite: Tensor, *, contrast: float, pla
     """(1 + a) l+ - a l-, among the tokens that are plausible under the wanted instruction; -inf elsewhere.
 
     Args:
-        wanted, opposite: (…, v), logits of the next token after the same words, under the wanted and under the opposite instruction.
+        wanted: (…, v), logits of the next token under the wanted instruction.
+        opposite: (…, v), after the same words under the opposite instruction.
         contrast: a in [0, 1]; at 0 `wanted` is given back as it is.
         plausible: in [0, 1]; kept are tokens whose probability under the wanted instruction is at least this share of the largest.
 
     The coefficient and the cut are a reconstruction: the paper's code for this stage is not published.
 
     Raises:
-        ShapesDiffer, ArgumentInvalid.
+        ShapesDiffer: the two have not one shape.
+        ArgumentInvalid: contrast or plausible is not in [0, 1].
     """
     for name, value in (("contrast", contrast), ("plausible", plausible)):
         if not 0 <= value <= 1:

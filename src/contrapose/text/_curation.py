@@ -39,13 +39,15 @@ def curate(
 
     Args:
         scores: (n, 2), how alike each sentence and its positive are, and it and its negative, from 0 to 5.
-        positive_line, negative_line: kept are rows whose positive has at least this, and whose negative has at most that, after swapping.
+        positive_line: kept are rows whose positive has at least this, after swapping.
+        negative_line: kept are rows whose negative has at most this, after swapping.
         require_gap: leave out rows with two equal scores.
         swap_equal: swap where the scores are equal, too, as the official filter does; its script of generation does not.
         negative_limit: leave out rows whose negative has more, before swapping; 4 in the official script of generation. None: no limit.
 
     Raises:
-        ShapesDiffer, and TargetsInvalid for a score that is NaN or outside 0 to 5, naming its row.
+        ShapesDiffer: scores are not (n, 2).
+        TargetsInvalid: a score is NaN or outside 0 to 5; names its row.
     """
     check_scores(scores)
     positive, negative = scores.unbind(1)

@@ -257,7 +257,9 @@ def keep_by_reference(
     """Which pairs of b triplets are no false negatives, by a frozen encoder's vectors.
 
     Args:
-        anchors, positives, negatives: (b, d) each, of the reference encoder; not normalised.
+        anchors: (b, d), of the reference encoder; not normalised.
+        positives: (b, d), likewise.
+        negatives: (b, d), likewise.
         phi: in (-1, 1]; a pair is kept where its cosine is at most phi. At 1 every pair is.
         group: (b,) integers; columns of an anchor's group are left out, but for its own negative.
 
@@ -266,7 +268,8 @@ def keep_by_reference(
         An anchor's own positive is always kept.
 
     Raises:
-        ShapesDiffer, and ArgumentInvalid for phi.
+        ShapesDiffer: the three have not one shape.
+        ArgumentInvalid: phi is not in (-1, 1].
     """
     check_phi(phi)
     if not anchors.shape == positives.shape == negatives.shape:
@@ -293,14 +296,15 @@ def softmax_bce(scores: Tensor, keep: Tensor) -> Tensor:
     """The official code's loss: the binary cross-entropy of all entries of a softmax, in which a masked logit is 0 and stays.
 
     Args:
-        scores: (b, 2b) logits, the positive of row i in column i. keep: (b, 2b) bool.
+        scores: (b, 2b) logits, the positive of row i in column i.
+        keep: (b, 2b) bool.
 
     Returns:
         A scalar, the mean over 2b² entries: about 1 / 2b of InfoNCE's scale. Where a probability rounds to 1, log(1 - p) is that of the
         nearest number below, without gradient; the official code gives infinity.
 
     Raises:
-        ShapesDiffer.
+        ShapesDiffer: they are not both (b, 2b).
     """
     b = len(scores)
     if scores.shape != (b, 2 * b) or keep.shape != scores.shape:
