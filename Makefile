@@ -31,9 +31,9 @@ docs: $(READY)  ## the documentation, into site/
 	$(VENV)/bin/mkdocs build --strict
 	@echo "Written: site/index.html"
 
-bench: $(READY)  ## benchmarks/bench_*.py, or one of them: make bench ONLY=objectives
-	@set -e; for script in $(or $(wildcard benchmarks/bench_$(or $(ONLY),*).py),$(error There is no benchmarks/bench_$(or $(ONLY),*).py)); do \
-		echo "== $$script"; $(VENV)/bin/python $$script; done
+bench: $(READY)  ## a benchmark: make bench ONLY=demo, or with arguments ONLY=training ARGS=speed; without ONLY their names
+	@$(if $(ONLY),$(VENV)/bin/python $(or $(wildcard benchmarks/bench_$(ONLY).py),$(error There is no benchmarks/bench_$(ONLY).py)) $(ARGS),\
+		for script in benchmarks/bench_*.py; do echo "$$script"; head -n 1 $$script | sed 's/"""/    /;s/"""//'; done)
 
 clean:  ## remove .venv and everything that was built; runs/ stays
 	rm -rf $(VENV) site dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from contrapose.cli.claims import compare, reproduce
-from contrapose.cli.options import DropEmpty, Map, On, Source, pairs_of, settings_of
+from contrapose.cli.options import DropEmpty, Encoder, Map, On, Source, pairs_of, settings_of
 from contrapose.errors import UsageInvalid
 
 app = typer.Typer(
@@ -32,10 +32,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; a new one under runs/ when left out.", show_default=False)
     ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="What to start from: minilm (offline), a Hub name, or a folder.", show_default=False),
-    ] = None,
+    encoder: Encoder = None,
     map: Map = [],
     set: Annotated[
         list[str],

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from contrapose.cli.options import DropEmpty, Map, On, Source, pairs_of, settings_of
+from contrapose.cli.options import DropEmpty, Encoder, Map, On, Source, pairs_of, settings_of
 
 
 def compare(
@@ -26,10 +26,7 @@ def compare(
         ),
     ] = [],
     seeds: Annotated[int, typer.Option(min=3, help="Seeds of each method; their spread decides what is noise.")] = 3,
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="What all start from: minilm (offline), a Hub name, or a folder.", show_default=False),
-    ] = None,
+    encoder: Encoder = None,
     map: Map = [],
     set: Annotated[
         list[str],

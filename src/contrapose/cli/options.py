@@ -25,6 +25,10 @@ Map = Annotated[
         "--map", metavar="NEEDED=YOURS", help="The method's column is called otherwise in your file. Repeatable."
     ),
 ]
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="What to start from: minilm (offline), a Hub name, or a folder.", show_default=False),
+]
 DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows in which a needed column is empty.")]
 
 
