@@ -25,11 +25,6 @@ from contrapose.text.encoder import TextEncoder
 from tests.cli.conftest import some_pairs
 
 QUICK = {"batch_size": 8, "steps": 4, "progress": False}
-FITS = {  # what a tiny encoder asks for
-    "dse": {"pooling": None},
-    "moe_embeddings": {"fallback": "a"},
-    "whitenedcse": {"groups": 8},
-}
 ROWS = some_pairs(30)
 SOURCES = {
     "list of dicts": ROWS,
@@ -105,29 +100,6 @@ def test_a_run_on_data_from_python_resumes_with_the_same_data(reference: contrap
         "pairs", ROWS, encoder=str(tiny_bert), out=reference.path, on={"retrieval": ROWS}, resume=True, **QUICK
     )
     assert weights(again) == weights(reference)
-
-
-def row_for(method: str, place: int) -> dict[str, object]:
-    """A row as a method's columns have it; of those that take several kinds of rows one kind."""
-    one, other = ROWS[place]["anchor"], ROWS[place]["positive"]
-    of_methods = {
-        "simcse": {"text": one},
-        "dse": {"sentence1": one, "sentence2": other, "score": len(one)},
-        "defsent_plus": {"entry": one, "definition": other},
-        "moe_embeddings": {"anchor": one, "positive": other, "domain": "ab"[place % 2]},
-        "multicsr": {"text": one, "positive": other, "negative": ROWS[place - 1]["positive"]},
-    }
-    return of_methods.get(method, {"anchor": one, "positive": other, "text": one})
-
-
-@pytest.mark.parametrize("name", [name for name, listing in contrapose.methods().items() if listing.modality == "text"])
-def test_every_text_method_trains_end_to_end(name: str, tiny_bert: Path, tmp_path: Path) -> None:
-    rows = [row_for(name, place) for place in range(len(ROWS))]
-    run = contrapose.train(name, rows, encoder=str(tiny_bert), out=tmp_path / "run", **QUICK, **FITS.get(name, {}))
-    terms = [term for line in run.folder.metrics() for term in line["terms"].values()]
-    assert terms
-    assert np.isfinite(terms).all()
-    assert run.model.encode(["a cat"], progress=False).shape == (1, 32)
 
 
 def test_no_public_name_is_hidden_by_a_folder_of_the_package() -> None:

@@ -13,8 +13,7 @@ import torch
 from contrapose.catalogue import methods
 from contrapose.training.checkpoint import read_checkpoint
 from tests import torchrun
-
-METHODS = [name for name, listing in methods().items() if listing.modality == "text"]
+from tests.tiny import in_processes
 
 
 def launched(*words: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -29,10 +28,10 @@ def launched(*words: str, cwd: Path) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_two_processes_have_the_gradients_of_one(name: str, tiny_bert: Path, tmp_path: Path) -> None:
-    torchrun.main(name, tiny_bert, tmp_path / "one")
-    words = ["-m", "tests.torchrun", name, str(tiny_bert), str(tmp_path / "two")]
+@pytest.mark.parametrize("name", [name for name in methods() if in_processes(name)])
+def test_two_processes_have_the_gradients_of_one(name: str, tmp_path: Path) -> None:
+    torchrun.main(name, tmp_path / "sample", tmp_path / "one")
+    words = ["-m", "tests.torchrun", name, str(tmp_path / "sample"), str(tmp_path / "two")]
     done = launched(*words, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
     one, two = (

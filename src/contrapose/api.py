@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,17 @@ from contrapose.claims.compare import compare_methods
 from contrapose.claims.comparison import Comparison
 from contrapose.claims.reproduce import reproduce
 from contrapose.data.check import CheckReport
-from contrapose.data.readers import read
 from contrapose.data.table import Table
-from contrapose.errors import ColumnMissing, EncoderNotRebuildable, UsageInvalid, nearest
-from contrapose.export.card import card_text
-from contrapose.export.model_folder import Model, largest_difference, load, write_model
+from contrapose.errors import ColumnMissing, UsageInvalid, nearest
+from contrapose.export.checked import write_checked
+from contrapose.export.model_folder import Model, load
 from contrapose.export.vectors import checked_precision, embed_corpus, refuse_out
 from contrapose.opening import apart_from_encoder, facts_of, has_name, of_method, rooms_of, said
 from contrapose.report import html
 from contrapose.report.comparison import write_comparison
 from contrapose.run import Run
 from contrapose.training.command import command_of, how_to_go_on
-from contrapose.training.encoder import Encoder
+from contrapose.training.encoder import Encoder, Encoders, together
 from contrapose.training.interrupts import Stopped, stopped_at_once
 from contrapose.training.loop import fit
 from contrapose.training.method import Method
@@ -38,8 +37,6 @@ from contrapose.training.progress import Reporter, Silent, Terminal
 from contrapose.training.run_folder import RunFolder, flattened
 from contrapose.training.settings import parse_settings
 from contrapose.training.setup import closed, make_fabric
-
-CHECKED_VALUES = 64  # compared at export
 
 __all__ = [
     "Model",
@@ -95,8 +92,9 @@ def train(
         folder.refuse_existing()
 
     elsewhere = rooms.evaluation.protocol_columns([*(on or {}), *(select or {})])
-    table = read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
-    pristine: Encoder = rooms.encoder.open_encoder(encoder, options)
+    named = of_method(columns, kind, elsewhere)
+    table = rooms.data.read_data(data, rename=named, needs=kind.card.columns, drop_empty=drop_empty)
+    pristine: Encoder | Encoders = rooms.encoder.open_encoder(encoder, options, table)
     opened = rooms.data.open_data(table, kind.card, pristine)
     protocols, selectors = (
         [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
@@ -114,7 +112,7 @@ def train(
         "on": {name: said(source) for name, source in given["on"].items()} or None,
         "from_python": [name for name, sources in given.items() if not all(map(has_name, sources.values()))] or None,
     }
-    config["command"] = command_of(config, folder.path, kind.Settings())
+    config["command"] = command_of(config, folder.path, kind.Settings(), rooms.encoder.EncoderOptions.model_fields)
     fabric = make_fabric(chosen.precision, [TensorBoardLogger(folder.tensorboard, name="", version=""), *loggers])
     if resume:
         folder = RunFolder.open(folder.path)
@@ -148,7 +146,7 @@ def train(
 
 def mean_score(selectors: Sequence[Any], model: Method) -> float:
     """What the best weights are chosen by: the mean over the development data's protocols."""
-    return sum(protocol.score(next(iter(model.encoders().values()))) for protocol in selectors) / len(selectors)
+    return sum(protocol.score(together(model.encoders())) for protocol in selectors) / len(selectors)
 
 
 @contextmanager
@@ -198,39 +196,22 @@ def compare(
 
 
 def conclude(
-    folder: RunFolder, trained: Method, pristine: Encoder, protocols: Sequence[Any], table: Table, reporter: Reporter
+    folder: RunFolder,
+    trained: Method,
+    pristine: Encoder | Encoders,
+    protocols: Sequence[Any],
+    table: Table,
+    reporter: Reporter,
 ) -> Model:
     """Evaluate beside the controls, export, report."""
     encoders = trained.eval().to("cpu").encoders()
     entries = []
     for protocol in protocols:
         reporter.say(f"Evaluating {protocol.name} on {protocol.source} …")
-        entries.append(protocol.evaluate({"untrained": pristine, "trained": next(iter(encoders.values()))}))
+        entries.append(protocol.evaluate({"untrained": pristine, "trained": together(encoders)}))
     folder.write_results(entries)
-    model = export(folder, encoders, table, entries)
+    model = write_checked(folder, encoders, table, entries)
     html.write_report(folder)
-    return model
-
-
-def export(
-    folder: RunFolder, encoders: dict[str, Encoder], table: Table, entries: Sequence[Mapping[str, Any]]
-) -> Model:
-    """Write `model/`, read it back, compare, and say in its card how far the vectors differ."""
-    config = folder.config
-    card = catalogue.find_method(config["method"]).card
-    room = rooms_of(card.modality).encoder
-    model = Model(encoders, card.modality, config["method"])
-    write_model(model, folder.model)
-    column = next(column.name for column in card.columns if column.required)
-    values = rooms_of(card.modality).data.values_of(table, column, model.encoder())[:CHECKED_VALUES]
-    differences = room.compare_export(folder.model, model.encoder(), values)
-    with suppress(EncoderNotRebuildable):  # a module of the user's own; the card says how it is loaded
-        differences["contrapose.load"] = largest_difference(model.encoder(), load(folder.model).encoder(), values)
-    checked = " ".join(
-        f"Read back by {reader}, the unit vectors of {len(values)} training rows differ by at most {difference:.1e}."
-        for reader, difference in differences.items()
-    )
-    write_model(model, folder.model, card_text(model, config, entries, room.usage(model.encoder()), checked))
     return model
 
 
@@ -302,14 +283,15 @@ def evaluate(run: Run | Path | str, on: Mapping[str, Any], *, columns: Mapping[s
     trained_beside = rooms.evaluation.protocol_columns([*(config["on"] or {}), *(config["select"] or {})])
     table = None  # of a run on data from Python: TF-IDF is then fitted on what is evaluated, and the result says so
     if "data" not in (config.get("from_python") or ()):
-        table = read(
+        table = rooms.data.read_data(
             config["data"]["source"],
             rename=of_method(config["data"]["columns"], kind, trained_beside),
             needs=kind.card.columns,
             drop_empty=config["data"]["drop_empty"],
         )
     protocols = [rooms.evaluation.open_protocol(name, source, named, table) for name, source in on.items()]
-    systems = {"untrained": rooms.encoder.open_encoder(config["encoder"], {}), "trained": load(folder.path).encoder()}
+    untrained = rooms.encoder.open_encoder(config["encoder"], {}, table)
+    systems = {"untrained": untrained, "trained": together(load(folder.path).encoders)}
     new = [protocol.evaluate(systems) for protocol in protocols]
     again = {(entry["protocol"], entry["data"]) for entry in new}
     folder.write_results([entry for entry in folder.results() if (entry["protocol"], entry["data"]) not in again] + new)
@@ -332,7 +314,9 @@ def embed(
     0.999 with those in float32, which is said. The vectors themselves are float32 always.
     """
     refuse_out(Path(out))
-    model, table = run.model if isinstance(run, Run) else load(run), read(data)
+    model = run.model if isinstance(run, Run) else load(run)
+    data_room = rooms_of(model.modality).data
+    table = data_room.read_data(data)
     names = [name for name in ("text", *table.columns) if name in table.columns]
     if column is None and "text" not in table.columns and len(table.columns) > 1:
         raise UsageInvalid(
@@ -342,7 +326,6 @@ def embed(
         if name not in table.columns:
             raise ColumnMissing(f"{table.source} has no column '{name}'; {nearest(name, table.columns)}")
     column = column or names[0]
-    data_room = rooms_of(model.modality).data
     data_room.refuse_values(table, column)
     values = data_room.values_of(table, column, model.encoder())
     chosen = checked_precision(model.encode, values, precision)
@@ -367,12 +350,10 @@ def check(
     kind = catalogue.find_method(method)
     flat, options = apart_from_encoder(settings or {})
     chosen = parse_settings(kind.Settings, flat, owner=f"method '{method}'")
-    return rooms_of(kind.card.modality).data.check_data(
-        read(data, rename=columns, needs=kind.card.columns, strict=False),
-        kind.card,
-        rooms_of(kind.card.modality).encoder.open_encoder(encoder, options),
-        chosen.batch_size,
-    )
+    rooms = rooms_of(kind.card.modality)
+    table = rooms.data.read_data(data, rename=columns, needs=kind.card.columns, strict=False)
+    opened = rooms.encoder.open_encoder(encoder, options, table)
+    return rooms.data.check_data(table, kind.card, opened, chosen.batch_size)
 
 
 def write_report(run: Run | Path | str) -> Path:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from contrapose.data.cache import file_digest
 from contrapose.data.columns import GROUP
-from contrapose.data.readers import read
 from contrapose.data.table import Table
 from contrapose.training.method import Method
 from contrapose.training.run_folder import flattened
@@ -52,10 +51,13 @@ def said(source: Any) -> str:
     return str(source) if has_name(source) else f"a {type(source).__name__} from Python"
 
 
-def content_of(source: Any) -> Any:
-    """What tells the data of a protocol from others, as JSON values: digests of files, or of what Python holds; a name for what is elsewhere."""
+def content_of(source: Any, read_data: Callable[[Any], Table]) -> Any:
+    """What tells the data of a protocol from others, as JSON values: digests of files, or of what Python holds; a name for what is elsewhere.
+
+    `read_data` is the modality's.
+    """
     if not has_name(source):
-        return read(source).fingerprint
+        return read_data(source).fingerprint
     path = Path(source)
     files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
     return {str(each): file_digest(each) for each in files if each.is_file()} or str(source)

@@ -19,7 +19,7 @@ from contrapose.claims._sentences import (
     words_and_length,
 )
 from contrapose.claims.claim import Arm, Claim, Experiment, Statement
-from tests.conftest import WORDS
+from tests.text.tiny import WORDS
 
 
 def write_pairs(folder: Path, rows: int = 40) -> Path:

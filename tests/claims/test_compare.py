@@ -13,7 +13,7 @@ import contrapose
 from contrapose.claims.compare import differences, headline
 from contrapose.claims.comparison import Comparison
 from contrapose.errors import ClaimFolderTaken, ContraposeError, MethodUnknown, SettingUnknown, UsageInvalid
-from tests.conftest import WORDS
+from tests.text.tiny import WORDS
 
 SHARED = {"steps": 4, "batch_size": 8, "precision": "fp32", "esimcse.queue_size": 8}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import WORDS
+from tests.text.tiny import WORDS
 
 Rows = list[dict[str, str]]
 

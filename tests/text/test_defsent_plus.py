@@ -42,8 +42,7 @@ from contrapose.training.checkpoint import read_checkpoint
 from contrapose.training.loop import fit
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import parse_settings
-from tests.conftest import WORDS
-from tests.text.tiny import TEXTS
+from tests.text.tiny import TEXTS, WORDS
 
 TINY = {"batch_size": 8, "steps": 3, "log_every": 1, "precision": "fp32"}
 

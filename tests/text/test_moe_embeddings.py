@@ -34,8 +34,7 @@ from contrapose.text.moe_embeddings import MoEEmbeddings, cocited_pairs, mnr, mn
 from contrapose.training.loop import fit
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import parse_settings
-from tests.conftest import WORDS
-from tests.text.tiny import FAMILIES, TEXTS, random_transformer
+from tests.text.tiny import FAMILIES, TEXTS, WORDS, random_transformer
 
 DOMAINS = ("air", "sea")
 TINY = {"batch_size": 8, "steps": 3, "log_every": 1, "precision": "fp32"}

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from contrapose.cli.options import settings_of
+from contrapose.text.encoder import EncoderOptions
 from contrapose.text.pairs import Pairs
 from contrapose.training.command import command_of, how_to_go_on
 from contrapose.training.settings import parse_settings
@@ -27,7 +28,9 @@ def configuration(settings: Pairs.Settings) -> dict:
 
 def test_the_settings_of_the_command_are_those_of_the_run() -> None:
     chosen = Pairs.Settings(clip_norm=None, steps=7, temperature=0.1, learn_temperature=True, patience=2)
-    words = shlex.split(command_of(configuration(chosen), Path("runs/a b"), Pairs.Settings()))
+    words = shlex.split(
+        command_of(configuration(chosen), Path("runs/a b"), Pairs.Settings(), EncoderOptions.model_fields)
+    )
     given = [value for option, value in itertools.pairwise(words) if option == "--set"]
     own = {name: value for name, value in settings_of(given).items() if not name.startswith("encoder.")}
     assert parse_settings(Pairs.Settings, own, owner="pairs") == chosen
@@ -35,7 +38,9 @@ def test_the_settings_of_the_command_are_those_of_the_run() -> None:
 
 
 def test_the_command_names_data_columns_encoder_and_folder() -> None:
-    words = shlex.split(command_of(configuration(Pairs.Settings()), Path("runs/a b"), Pairs.Settings()))
+    words = shlex.split(
+        command_of(configuration(Pairs.Settings()), Path("runs/a b"), Pairs.Settings(), EncoderOptions.model_fields)
+    )
     expected = """contrapose train pairs --data 'my pairs.csv' --encoder minilm --map anchor=english --set encoder.revision=abc
         --set encoder.layers=4 --set encoder.max_tokens=48 --on retrieval=test.csv --drop-empty --out 'runs/a b'"""
     assert words == shlex.split(expected)

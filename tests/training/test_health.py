@@ -21,7 +21,7 @@ from contrapose.training.health import EVERY, ROWS, TREND, WINDOW, Health, embed
 from contrapose.training.interrupts import Stopped
 from contrapose.training.method import Stage, StageRecord, Terms, View, ViewMethod
 from contrapose.training.progress import Silent
-from tests.conftest import WORDS
+from tests.text.tiny import WORDS
 from tests.training.children import figures, started
 from tests.training.toys import Tower, Toy, ToySettings, numbers, signals, table
 

@@ -27,11 +27,10 @@ from contrapose.claims.reproduce import (
 from contrapose.claims.trials import Trials
 from contrapose.claims.verdict import INTERVAL, over_seeds
 from contrapose.data.batches import Data
-from contrapose.data.readers import read
 from contrapose.errors import UsageInvalid
 from contrapose.opening import apart_from_encoder, content_of, facts_of, of_method, rooms_of, said
 from contrapose.training.command import command_of_comparison
-from contrapose.training.encoder import Encoder
+from contrapose.training.encoder import Encoder, Encoders, together
 from contrapose.training.interrupts import interrupts
 from contrapose.training.method import Method
 from contrapose.training.plan import refuse_misfits
@@ -65,7 +64,7 @@ class OwnData:
     def __init__(
         self,
         data: Mapping[type[Method], Data],
-        encoder: Encoder,
+        encoder: Encoder | Encoders,
         protocols: Mapping[Split, Sequence[Measures]],
         facts: Mapping[str, Any],
     ) -> None:
@@ -79,8 +78,8 @@ class OwnData:
         return method(settings, copy.deepcopy(self._encoder))
 
     def measure(self, model: Method, split: Split) -> Figures:
-        encoder = next(iter(model.eval().to("cpu").encoders().values()))
-        return {measure_name(protocol): protocol.score(encoder) for protocol in self._protocols[split]}
+        system = together(model.eval().to("cpu").encoders())
+        return {measure_name(protocol): protocol.score(system) for protocol in self._protocols[split]}
 
     def controls(self, split: Split) -> dict[str, Figures]:
         """Of every protocol; what only one of them knows stands in that one's column alone."""
@@ -132,19 +131,24 @@ def compare_methods(
     for name in [name for name in values if name.partition(".")[0] in own]:
         method, _, setting = name.partition(".")
         own[method][setting] = values.pop(name)
-    pristine = rooms.encoder.open_encoder(encoder, options)
     elsewhere = rooms.evaluation.protocol_columns([*on, *(select or {})])
     tables = {
-        kind: read(data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty)
+        kind: rooms.data.read_data(
+            data, rename=of_method(columns, kind, elsewhere), needs=kind.card.columns, drop_empty=drop_empty
+        )
         for kind in kinds.values()
     }
     table = next(iter(tables.values()))
+    pristine = rooms.encoder.open_encoder(encoder, options, table)
     given: dict[Split, Mapping[str, Any]] = {"dev": select or {}, "test": on}
     protocols = {
         split: [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in wanted.items()]
         for split, wanted in given.items()
     }
-    contents = {split: {name: content_of(source) for name, source in wanted.items()} for split, wanted in given.items()}
+    contents = {
+        split: {name: content_of(source, rooms.data.read_data) for name, source in wanted.items()}
+        for split, wanted in given.items()
+    }
     facts = {**facts_of(table), "columns": dict(columns or {}), "encoder": pristine.record(), **contents}
     opened = {kind: rooms.data.open_data(rows, kind.card, pristine) for kind, rows in tables.items()}
     arms = [Arm(name, name, own[name]) for name in methods]
@@ -162,7 +166,7 @@ def compare_methods(
         "seeds": seeds,
     }
     result.record["folder"] = str(folder)
-    result.record["command"] = command_of_comparison(methods, config, folder)
+    result.record["command"] = command_of_comparison(methods, config, folder, rooms.encoder.EncoderOptions.model_fields)
     write_text(folder / RESULT, result.to_json() + "\n")
     return result
 

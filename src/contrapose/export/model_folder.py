@@ -42,6 +42,10 @@ class Model:
         """The encoder of that name; without a name, the first."""
         return self.encoders[name or next(iter(self.encoders))]
 
+    def folder_of(self, name: str, folder: Path) -> Path:
+        """Where an encoder stands in a model folder: alone in the folder itself, otherwise in one of its name."""
+        return folder if len(self.encoders) == 1 else folder / name
+
     def encode(
         self,
         values: Sequence[Any],
@@ -102,14 +106,16 @@ def write_model(model: Model, path: Path, card: str | None = None) -> None:
 def write_files(model: Model, folder: Path, card: str | None) -> str:
     """Every file of a model folder; the fingerprint of the weights."""
     folder.mkdir(parents=True)
-    places = {name: "." if len(model.encoders) == 1 else name for name in model.encoders}
     for name, encoder in model.encoders.items():
-        encoder.save(folder / places[name])
+        encoder.save(model.folder_of(name, folder))
     record = {
         "format": 1,
         "modality": model.modality,
         "method": model.method,
-        "encoders": {name: {"folder": places[name], **encoder.record()} for name, encoder in model.encoders.items()},
+        "encoders": {
+            name: {"folder": str(model.folder_of(name, Path())), **encoder.record()}
+            for name, encoder in model.encoders.items()
+        },
         "sha256": {str(file.relative_to(folder)): sha256(file) for file in sorted(folder.rglob("*.safetensors"))},
     }
     write_text(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False))

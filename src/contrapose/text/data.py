@@ -18,6 +18,7 @@ from contrapose.data.arrow import is_text, open_arrow
 from contrapose.data.batches import Data, Rows
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.data.check import CheckReport, TokenMeasure, check
+from contrapose.data.readers import read
 from contrapose.data.table import Table, row_numbers
 from contrapose.errors import TextInvalid, ValueKind
 from contrapose.text._progress import Bar
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 BLOCK = 4096  # texts tokenised at once: enough to keep the tokeniser's threads busy, few enough to hold long documents
 FORMAT = 1  # of the cached files; a new number leaves the old ones unread
+
+read_data = read  # texts are what tables hold
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from contrapose.data.table import Table
 from contrapose.errors import EncoderNotRebuildable, PoolingUnavailable, TextInvalid, UsageInvalid
 from contrapose.text._blocks import Block, blocks_of, has_blocks
 from contrapose.text._evaluating import evaluating
@@ -359,10 +360,12 @@ class TextEncoder(Encoder):
             return pool(states, mask, self.pooling).shape[-1]
 
 
-def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) -> TextEncoder:
+def open_encoder(
+    encoder: Any = None, options: Mapping[str, Any] | None = None, table: Table | None = None
+) -> TextEncoder:
     """An encoder from what a user gives: nothing (the offline default), a name, a record, an encoder, or (module, tokeniser).
 
-    `options` are names and values of EncoderOptions, text allowed. Raises SettingUnknown, SettingInvalid, UsageInvalid, and what
+    `table`, what is to be learned from, has no say in it. `options` are names and values of EncoderOptions, text allowed. Raises SettingUnknown, SettingInvalid, UsageInvalid, and what
     `TextEncoder.open` raises.
     """
     chosen = parse_settings(EncoderOptions, options or {}, owner="the encoder").model_dump(exclude_none=True)
@@ -380,9 +383,8 @@ def open_encoder(encoder: Any = None, options: Mapping[str, Any] | None = None) 
             )
         return encoder
     if encoder is not None and not isinstance(encoder, (str, Path)):
-        raise UsageInvalid(
-            f"encoder is a {type(encoder).__name__}; give a name, a folder, a TextEncoder or (module, tokeniser)."
-        )
+        kind = type(encoder).__name__
+        raise UsageInvalid(f"encoder is a {kind}; give a name, a folder, a TextEncoder or (module, tokeniser).")
     return TextEncoder.open(str(encoder or OFFLINE), **chosen)
 
 

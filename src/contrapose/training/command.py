@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from contrapose.training.settings import MethodSettings
 
-ENCODER_OPTIONS = ("layers", "pooling", "max_tokens", "revision")
 
-
-def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings) -> str:
-    """The command of a run's configuration, settings at their default left out."""
-    words = ["contrapose", "train", config["method"], *words_of_start(config)]
+def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings, options: Collection[str]) -> str:
+    """The command of a run's configuration, settings at their default left out; `options`: the encoder's, by name."""
+    words = ["contrapose", "train", config["method"], *words_of_start(config, options)]
     usual = defaults.model_dump(mode="json")
     for name, value in config["settings"].items():
         if value != usual[name]:
@@ -22,9 +20,11 @@ def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings) -
     return shlex.join([*words, *words_of_end(config, out)])
 
 
-def command_of_comparison(methods: Sequence[str], config: Mapping[str, Any], out: Path) -> str:
+def command_of_comparison(
+    methods: Sequence[str], config: Mapping[str, Any], out: Path, options: Collection[str]
+) -> str:
     """The command of a comparison; `config` has "settings" and "grid" as they were given, and otherwise what a run's has."""
-    words = ["contrapose", "compare", *methods, *words_of_start(config)]
+    words = ["contrapose", "compare", *methods, *words_of_start(config, options)]
     for name, value in config["settings"].items():
         words += ["--set", f"{name}={'' if value is None else value}"]
     for name, values in config["grid"].items():
@@ -32,12 +32,12 @@ def command_of_comparison(methods: Sequence[str], config: Mapping[str, Any], out
     return shlex.join([*words, "--seeds", str(config["seeds"]), *words_of_end(config, out)])
 
 
-def words_of_start(config: Mapping[str, Any]) -> list[str]:
+def words_of_start(config: Mapping[str, Any], options: Collection[str]) -> list[str]:
     words = ["--data", config["data"]["source"], "--encoder", config["encoder"]["name"]]
     for needed, yours in config["data"]["columns"].items():
         words += ["--map", f"{needed}={yours}"]
     for name, value in config["encoder"].items():
-        if name in ENCODER_OPTIONS and value is not None:
+        if name in options and value is not None:
             words += ["--set", f"encoder.{name}={value}"]
     return words
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,3 +43,27 @@ class Encoder(nn.Module):
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """What rebuilds this encoder without its weights, as JSON: stands in the model folder and in the run's config.yaml."""
+
+
+class Encoders(nn.ModuleDict):
+    """Several encoders by name: each is called as the column that it reads ("image", "text").
+
+    Where a modality has one encoder, methods, protocols and results deal with that `Encoder`; where it has several, with these.
+    """
+
+    def __init__(self, encoders: Mapping[str, Encoder]) -> None:
+        super().__init__(dict(encoders))
+
+    def record(self) -> dict[str, Any]:
+        """What rebuilds them without their weights: `{"name": …, "encoders": {column: record}}`."""
+        records = {column: encoder.record() for column, encoder in self.items()}
+        said = "; ".join(f"{column}: {record['name']}" for column, record in records.items())
+        return {"name": said, "encoders": records}
+
+    def __repr__(self) -> str:
+        return "; ".join(f"{column}: {encoder}" for column, encoder in self.items())
+
+
+def together(encoders: Mapping[str, Encoder]) -> Encoder | Encoders:
+    """What a protocol measures: the encoder of a method that has one, all of a method that has several."""
+    return next(iter(encoders.values())) if len(encoders) == 1 else Encoders(encoders)
