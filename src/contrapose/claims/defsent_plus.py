@@ -39,7 +39,7 @@ claim = Claim(
             partial(DefinitionsTask, encoder=four_layers),
             {
                 "batch_size": 32,
-                "steps": 240,
+                "steps": 160,
                 "entry_pooling": "avg",
                 "sentence_pooling": "avg",
                 "ica_iterations": 200,

@@ -48,7 +48,7 @@ claim = Claim(
             "the four top layers one after another. All students take as many steps.",
             partial(RatedPairsTask, encoder=four_layers),
             # the teacher's rate is shared and untuned
-            {"batch_size": 32, "steps": 240, "warmup_steps": 24, "teacher_learning_rate": 1e-4, "precision": "auto"},
+            {"batch_size": 32, "steps": 200, "warmup_steps": 20, "teacher_learning_rate": 1e-4, "precision": "auto"},
             {"learning_rate": (1e-4, 3e-4)},
             minutes=12,
             tuning_seeds=1,

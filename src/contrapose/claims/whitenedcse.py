@@ -85,8 +85,8 @@ claim = Claim(
             "from random weights is even already, so that this claim cannot show on one.",
             partial(SpreadTask, encoder=four_layers),
             # views 3, groups 128 and temperature 0.05 are the official code's, untuned
-            {"batch_size": 128, "temperature": 0.05, "precision": "auto", "epochs": 1},
-            {"learning_rate": (3e-5, 1e-4, 3e-4)},
+            {"batch_size": 128, "temperature": 0.05, "precision": "auto", "steps": 28},
+            {"learning_rate": (1e-4, 3e-4)},
             minutes=13,
             tuning_seeds=1,
         ),
