@@ -13,6 +13,7 @@ from torch import LongTensor, Tensor
 from contrapose.distributed import sum_over_processes, work_share
 
 ROWS, COLUMNS = 512, 1024  # of a tile: 2 MiB of float32, which the caches hold from one pass over it to the next
+ON_DEVICE = 4096, 8192  # 128 MiB: a small tile is done before the next one has been asked for
 SHARED_FROM = 2**20  # pairs: fewer are done by every process, which is faster than telling the others
 
 
