@@ -34,7 +34,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from contrapose.objectives._tiles.gradient import Gradient, is_batched, refuse_second_derivative
-from contrapose.objectives._tiles.pairs import COLUMNS, ON_DEVICE, ROWS, Pairs, PairWeight, Places, Space, Tile, as_diagonals
+from contrapose.objectives._tiles.pairs import COLUMNS, ROWS, Pairs, PairWeight, Places, Space, Tile, as_diagonals
 
 LOG2E = math.log2(math.e)
 # Of exponentials kept for the backward pass: a fifth faster, at the price of the memory. More where rows are told from themselves (True): what is kept
@@ -121,8 +121,7 @@ def _told_apart(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     m = len(x if y is None else y)
     skip, own = (as_diagonals(places, m) if isinstance(places, Tensor) else places for places in (skip, own))
-    largest = ON_DEVICE if x.is_cuda else None
-    pairs = Pairs(len(x), m, y is None, skip, weight, own, largest=largest).shared()
+    pairs = Pairs(len(x), m, y is None, skip, weight, own).shared().on(x.device)
     tensors = () if weight is None else weight.tensors
     right = x.new_empty(0) if y is None else y
     owned, rows, columns = _LogSumExp.apply(x, right, scale, pairs, by_column, bound, products or x.dtype, *tensors)

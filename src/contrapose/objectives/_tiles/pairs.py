@@ -91,6 +91,10 @@ class Pairs(NamedTuple):
         part, parts = work_share()
         return self._replace(part=part, parts=parts) if self.n * self.m >= SHARED_FROM else self
 
+    def on(self, device: torch.device) -> Pairs:
+        """In tiles of the size that suits a device."""
+        return self if device.type == "cpu" else self._replace(largest=ON_DEVICE)
+
     def whole(self) -> Pairs:
         """All tiles, on every process."""
         return self._replace(part=0, parts=1)
