@@ -133,11 +133,11 @@ class Table:
         arrow = pa.table({name: self._arrow[sources[name]] for name in order})
         return self._copy(arrow, self._key and _sha256(self._key, json.dumps(sorted(names.items()))))
 
-    def replaced(self, name: str, values: pa.Array | pa.ChunkedArray) -> Table:
-        """The table with other values, made from its own, in a column."""
+    def replaced(self, name: str, values: pa.Array | pa.ChunkedArray, content: str = "") -> Table:
+        """The table with other values, made from its own, in a column; `content` is of what they stand for, such as files by their names."""
         table = self if self._rows is None else Table(self._arrow.take(pa.array(self._rows)))
         arrow = table._arrow.set_column(table._arrow.column_names.index(name), name, values)
-        copy = self._copy(arrow, self.fingerprint + name)
+        copy = self._copy(arrow, self.fingerprint + name + content)
         copy._rows = None
         return copy
 

@@ -259,3 +259,30 @@ class DictionaryInvalid(ContraposeError):
     """
 
     code = "CL-DATA-019"
+
+
+class ImageInvalid(ContraposeError):
+    """An image that cannot be read, or a value given as an image that is none.
+
+    **Why it matters.** It has no vector. One that is cut off half way would be learned with its lower half grey.
+
+    **Example.** A `.jpg` whose download stopped; a table whose column `image` names a file that is not there; pixels from 0 to 16.
+
+    **Mend.** The message names the file or the row and what is wrong with it. Replace it, or leave it out. Pixels are integers from 0 to 255
+    or floats from 0 to 1.
+    """
+
+    code = "CL-DATA-030"
+
+
+class ImagesDiffer(ContraposeError):
+    """Arrays of images that are not of one shape, or images in several forms.
+
+    **Why it matters.** Files and PIL images are brought to one size; arrays never are, because nothing says which of their sides is which.
+
+    **Example.** A list of arrays of which the fourth is 28 x 30 x 3 and the others are 28 x 28 x 3.
+
+    **Mend.** The message names the first row that differs. Give arrays of one shape, or PIL images or files.
+    """
+
+    code = "CL-DATA-031"

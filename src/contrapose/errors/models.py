@@ -173,3 +173,16 @@ class GeneratorFailed(ContraposeError):
     """
 
     code = "CL-MODEL-013"
+
+
+class ImageEncoderMisfit(ContraposeError):
+    """An encoder of images and the images do not fit: their size, their channels, or what a module of your own makes of them.
+
+    **Why it matters.** A size that the patches do not divide, or another number of channels than the first layer takes, has no vector.
+
+    **Example.** `--set encoder.size=30` for a vision transformer with patches of 8; `encoder.channels=1` for weights that were trained in colour.
+
+    **Mend.** The message names the setting and what would fit.
+    """
+
+    code = "CL-MODEL-030"

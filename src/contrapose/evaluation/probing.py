@@ -20,7 +20,7 @@ from contrapose.evaluation.probes import (
     linear_probe,
     majority_class,
 )
-from contrapose.evaluation.result import Result
+from contrapose.evaluation.result import Result, Score
 
 if TYPE_CHECKING:
     from contrapose.evaluation.probes import Rows
@@ -69,6 +69,7 @@ class LabelledProtocol:
     """
 
     scored = "accuracy"  # what `score` is
+    over = "test rows"  # what intervals are over
 
     def __init__(
         self,
@@ -96,15 +97,17 @@ class LabelledProtocol:
         scores = {}
         with self.bar("Probing", len(rows)) as bar:
             for name, each in rows.items():
-                predicted = (
-                    majority_class(self.labelled.known, len(self.labelled.test))
-                    if each is None
-                    else self.predicted(each)
-                )
-                scores[name] = classification(predicted, self.labelled.truth)
+                scores[name] = self.figures(each)
                 bar.advance(1)
         result = Result(self.name, self.source, len(self.labelled.test), self.description, scores)
         return {"protocol": self.name, "data": self.source, "result": result.record()}
+
+    def figures(self, rows: tuple[Rows, Rows] | None) -> dict[str, Score]:
+        """The scores of a system's training and test rows; None: of the majority class."""
+        predicted = (
+            majority_class(self.labelled.known, len(self.labelled.test)) if rows is None else self.predicted(rows)
+        )
+        return classification(predicted, self.labelled.truth)
 
     @property
     def description(self) -> str:
@@ -113,7 +116,7 @@ class LabelledProtocol:
             f"{self.probe.words} {train} training and {test} test rows, divided {self.labelled.how}; "
             f"{len(np.unique(self.labelled.known))} labels. Nothing is fitted on test rows. macro-F1 is the plain mean over the labels. "
             f"{self.note} Majority class: the most frequent training label, whatever the row; it is chance. "
-            "Intervals: 95 % bootstrap over test rows, 2,000 resamples."
+            f"Intervals: 95 % bootstrap over {self.over}, 2,000 resamples."
         )
 
     def rows(self, encoder: Encodes) -> tuple[Rows, Rows]:

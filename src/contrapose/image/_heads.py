@@ -1,0 +1,24 @@
+"""Projection and prediction heads. They see the vectors of the whole batch, so that their BatchNorm is the same on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+
+def mlp(
+    widths: Sequence[int], *, last_norm: bool = False, last_affine: bool = False, last_bias: bool = True
+) -> nn.Sequential:
+    """Linear layers from `widths[0]` to `widths[-1]`, with BatchNorm and ReLU between them, and BatchNorm after the last where `last_norm`.
+
+    Layers before a BatchNorm have no bias. `last_affine`: whether that last BatchNorm scales and shifts.
+    """
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths[:-1]):
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=last_bias and not last_norm))
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1], affine=last_affine))
+    return nn.Sequential(*layers)
