@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import nn
 
-import contrapose.text._progress as progress
+import contrapose.training.bar as progress
 from contrapose.errors import (
     EncoderNotRebuildable,
     PoolingUnavailable,

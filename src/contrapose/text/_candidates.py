@@ -19,10 +19,10 @@ from contrapose.data.batches import in_chunks
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.distributed import broadcast_object, rank
 from contrapose.errors import NoNegatives, NonFinite, ShapesDiffer
-from contrapose.text._progress import Bar
 from contrapose.text._surface import SIMILARITIES, Measure, nearest_by_words, numbered_words
 from contrapose.text.data import Tokens
 from contrapose.text.encoder import TextEncoder
+from contrapose.training.bar import Bar
 
 NONE = -1  # stands where a sentence has fewer candidates
 FORMAT = 1  # of the cached files; a new number leaves the old ones unread

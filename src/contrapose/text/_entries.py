@@ -15,10 +15,10 @@ from torch import LongTensor, Tensor
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.distributed import all_processes, broadcast_object, gather_rows, rank, world_size
 from contrapose.errors import CovarianceSingular, DictionaryInvalid, NonFinite, ShapesDiffer
-from contrapose.text._evaluating import evaluating
-from contrapose.text._progress import Bar
 from contrapose.text._teacher import weights_digest
 from contrapose.text.encoder import TextEncoder
+from contrapose.training.bar import Bar
+from contrapose.training.evaluating import evaluating
 
 Isotropy = Literal["none", "ica", "whiten", "normalise"]
 SCALES = {"ica": 100.0, "whiten": 100.0, "normalise": 8.0}  # ICA's is the official code's

@@ -19,7 +19,7 @@ from rich.console import Console
 from contrapose.data.cache import cache_folder
 from contrapose.errors import ArgumentInvalid, GeneratorFailed, PromptInvalid, WriteFailed
 from contrapose.text._generators import Generator, as_generator, open_generator
-from contrapose.text._progress import Bar
+from contrapose.training.bar import Bar
 
 SCORES = ("positive_score", "negative_score")
 LARGEST = 5.0  # of a score

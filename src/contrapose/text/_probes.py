@@ -11,8 +11,8 @@ from contrapose.data.table import Table
 from contrapose.evaluation.labelled import divide
 from contrapose.evaluation.probing import LabelledProtocol, Probe
 from contrapose.text._columns import open_table
-from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, tfidf_features
+from contrapose.training.bar import Bar
 
 if TYPE_CHECKING:
     from contrapose.evaluation.probes import Rows

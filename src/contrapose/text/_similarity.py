@@ -26,9 +26,9 @@ from contrapose.evaluation.similarity import (
 )
 from contrapose.text._columns import open_table
 from contrapose.text._loading import most_tokens
-from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, fitted_on, tfidf_vectors, training_texts
 from contrapose.text.encoder import TextEncoder
+from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
 
 LONGEST = 2**16  # tokens, where neither positions nor tokeniser have an end: tokenisers count in machine integers

@@ -16,7 +16,7 @@ from contrapose.data.cache import cache_folder, file_digest
 from contrapose.distributed import all_processes, gather_rows, rank, world_size
 from contrapose.errors import TeacherInvalid, WriteFailed
 from contrapose.text._loading import find, load_tokenizer, quiet, refuse_without_weights
-from contrapose.text._progress import Bar
+from contrapose.training.bar import Bar
 
 AT_ONCE = 256  # pairs between two updates of the progress bar
 

@@ -21,7 +21,7 @@ from contrapose.data.check import CheckReport, TokenMeasure, check
 from contrapose.data.readers import read
 from contrapose.data.table import Table, row_numbers
 from contrapose.errors import TextInvalid, ValueKind
-from contrapose.text._progress import Bar
+from contrapose.training.bar import Bar
 from contrapose.training.method import Card
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from contrapose.data.table import Table
 from contrapose.errors import EncoderNotRebuildable, PoolingUnavailable, TextInvalid, UsageInvalid
 from contrapose.text._blocks import Block, blocks_of, has_blocks
-from contrapose.text._evaluating import evaluating
 from contrapose.text._export import compare_export, usage
 from contrapose.text._heads import Head, head_record, load_head, save_head
 from contrapose.text._layout import INNER, MODE_OF, read_layout, write_sentence_transformers
@@ -38,10 +37,11 @@ from contrapose.text._pooling import (
     reads_last_layer_alone,
     top_layers,
 )
-from contrapose.text._progress import Bar
 from contrapose.text._prompt import Prompt, prompted
 from contrapose.text.data import BLOCK, TokenColumn, Tokens, chunks, tokenise, tokenised
+from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
+from contrapose.training.evaluating import evaluating
 from contrapose.training.precision import Precision
 from contrapose.training.settings import parse_settings
 
