@@ -9,16 +9,17 @@ from torch import nn
 
 
 def mlp(
-    widths: Sequence[int], *, last_norm: bool = False, last_affine: bool = False, last_bias: bool = True
+    widths: Sequence[int], *, norm: bool = True, last_norm: bool = False, last_affine: bool = False
 ) -> nn.Sequential:
-    """Linear layers from `widths[0]` to `widths[-1]`, with BatchNorm and ReLU between them, and BatchNorm after the last where `last_norm`.
+    """Linear layers from `widths[0]` to `widths[-1]`, with BatchNorm (where `norm`) and ReLU between them, and BatchNorm last (where `last_norm`).
 
-    Layers before a BatchNorm have no bias. `last_affine`: whether that last BatchNorm scales and shifts.
+    Layers before a BatchNorm have no bias. `last_affine`: whether the last BatchNorm scales and shifts.
     """
     layers: list[nn.Module] = []
     for before, after in pairwise(widths[:-1]):
-        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
-    layers.append(nn.Linear(widths[-2], widths[-1], bias=last_bias and not last_norm))
+        layers.append(nn.Linear(before, after, bias=not norm))
+        layers += [nn.BatchNorm1d(after), nn.ReLU()] if norm else [nn.ReLU()]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
     if last_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=last_affine))
     return nn.Sequential(*layers)
