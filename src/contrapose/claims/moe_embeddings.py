@@ -50,9 +50,9 @@ claim = Claim(
             "Generated bags of words in which two domains contradict each other: pairs of one agree on the topic, of the other on the style. Word "
             "vectors and two residual MLPs from random weights, no token for the domain.",
             partial(ConflictTask, encoder=words_through_blocks),
-            {"batch_size": 64, "steps": 600, "head": "none", "domain_token": False, "precision": "fp32"},
+            {"batch_size": 64, "steps": 300, "head": "none", "domain_token": False, "precision": "fp32"},
             {"learning_rate": (1e-3, 3e-3)},
-            minutes=3,
+            minutes=4,
             tuning_seeds=1,
         ),
         Experiment(
@@ -60,9 +60,9 @@ claim = Claim(
             "Definitions of sister synsets; the domains are WordNet's lexicographer files. The first four layers of a pretrained transformer; the "
             "token of the domain stands in all arms.",
             partial(SisterTask, encoder=four_layers),
-            {"batch_size": 64, "epochs": 2, "head": "none", "precision": "auto"},
+            {"batch_size": 64, "steps": 48, "head": "none", "precision": "auto"},
             {"learning_rate": (1e-4, 3e-4)},
-            minutes=9,
+            minutes=10,
             tuning_seeds=1,
         ),
     ),
