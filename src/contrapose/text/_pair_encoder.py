@@ -129,12 +129,19 @@ class PairEncoder(Encoder):
     ) -> np.ndarray:
         return self.text.encode(values, batch_size=batch_size, progress=progress, precision=precision)
 
-    def score_pairs(self, first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-        """The scores of n pairs: the predicted value or the log-odds, (n,), or the logits of c classes, (n, c)."""
-        texts = list(dict.fromkeys([*first, *second]))
-        place = {text: row for row, text in enumerate(texts)}
-        vectors = self._tensor(self.encode(texts))
-        sides = [torch.tensor([place[text] for text in side], dtype=torch.long) for side in (first, second)]
+    def score_pairs(self, first: Sequence[str] | np.ndarray, second: Sequence[str] | np.ndarray) -> np.ndarray:
+        """The scores of n pairs: the predicted value or the log-odds, (n,), or the logits of c classes, (n, c).
+
+        Texts, or on both sides the vectors that `encode` gave for them.
+        """
+        if isinstance(first, np.ndarray):
+            vectors = self._tensor(np.concatenate([first, second]))
+            sides = list(torch.arange(len(vectors)).split([len(first), len(second)]))
+        else:
+            texts = list(dict.fromkeys([*first, *second]))
+            place = {text: row for row, text in enumerate(texts)}
+            vectors = self._tensor(self.encode(texts))
+            sides = [torch.tensor([place[text] for text in side], dtype=torch.long) for side in (first, second)]
         with torch.inference_mode():
             parts = [self.head(*(vectors[side[rows]] for side in sides)) for rows in in_chunks(len(first), ROWS)]
         scores = torch.cat(parts) if parts else vectors.new_empty(0, self.head.outputs)
