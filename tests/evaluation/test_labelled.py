@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contrapose.errors import ProtocolDataInvalid
-from contrapose.evaluation.labelled import Labelled, divide, together
+from contrapose.evaluation.labelled import Labelled, divide, in_folds, together
 
 
 def divided(labels: list, split: list | None = None, **more: object) -> Labelled:
@@ -98,3 +98,41 @@ def test_the_sides_are_arrays_of_row_numbers():
     rows = divided(LABELS)
     assert rows.train.dtype.kind == rows.test.dtype.kind == "i"
     assert isinstance(rows.labels, np.ndarray)
+
+
+# --------------------------------------------------------------------------------------------------------------- folds
+
+
+def folded(labels: list, **more: object) -> list[Labelled]:
+    return in_folds(labels, source="labelled.csv", where=lambda row: f"labelled.csv, line {row + 2}", **more)
+
+
+def test_every_row_is_tested_once_and_never_learnt_from_then():
+    parts = folded(LABELS)
+    assert sorted(np.concatenate([part.test for part in parts]).tolist()) == list(range(68))
+    assert all(sorted([*part.train, *part.test]) == list(range(68)) for part in parts)
+    assert parts[0].how == "into 10 folds, each label alike (seed 0), equal rows in one fold"
+
+
+def test_every_fold_has_as_much_of_each_label_as_can_be():
+    for part in folded(LABELS, folds=4):
+        assert {label: part.truth.tolist().count(label) for label in "abc"} == {"a": 10, "b": 5, "c": 2}
+    assert {len(part.test) for part in folded(LABELS)} == {6, 7}
+
+
+def test_equal_rows_stand_in_one_fold():
+    keys = [row // 3 for row in range(68)]
+    for part in folded(LABELS, groups=[keys]):
+        assert not {keys[row] for row in part.train} & {keys[row] for row in part.test}
+
+
+def test_the_folds_are_the_seeds():
+    first, again, other = (folded(LABELS, seed=seed)[0].test.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_label_too_rare_for_folds_is_refused_with_its_row():
+    with pytest.raises(ProtocolDataInvalid, match=r"line 70: no training row has the label 'rare'"):
+        folded([*LABELS, "rare"])
+    with pytest.raises(ProtocolDataInvalid, match="label 'rare' has 1 training row"):
+        folded([*LABELS, "rare", "rare"], least=2)

@@ -15,8 +15,10 @@ On = Annotated[
         "--on",
         metavar="PROTOCOL=DATA",
         help="Evaluate before and after, beside the controls. retrieval=pairs.csv (columns anchor, positive) or a BEIR folder; "
-        "sts=rated.csv (sentence1, sentence2, score); pair_labels=pairs.csv (anchor, positive, label 1 or 0, perhaps domain); probe=labelled.csv, a linear classifier, or knn=labelled.csv (text, label, "
-        "and split, train or test; without split a quarter is drawn for testing). Repeatable, each protocol once.",
+        "sts=rated.csv (sentence1, sentence2, score); pair_labels=pairs.csv (anchor, positive, label 1 or 0, perhaps domain); "
+        "probe=labelled.csv, a linear classifier, probe_folds=labelled.csv, the same in ten folds, or knn=labelled.csv (text, label, "
+        "and split, train or test; without split a quarter is drawn for testing); pair_probe=pairs.csv (sentence1, sentence2, label) or "
+        "pair_regression=rated.csv (sentence1, sentence2, score). Repeatable, each protocol once.",
     ),
 ]
 Map = Annotated[

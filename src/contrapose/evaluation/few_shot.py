@@ -44,10 +44,11 @@ class FewShotProtocol(LabelledProtocol):
 
     def score(self, encoder: Encodes) -> float:
         """Mean accuracy over the draws."""
-        return self.figures(self.rows(encoder))["accuracy"].value
+        vectors = self.rows(encoder)
+        return self.figures([(vectors[self.labelled.train], vectors[self.labelled.test])])["accuracy"].value
 
-    def figures(self, rows: tuple[Rows, Rows] | None) -> dict[str, Score]:
+    def figures(self, rows: Sequence[tuple[Rows, Rows]] | None) -> dict[str, Score]:
         if rows is None:
             return super().figures(None)
-        drawn = few_shot(rows[0], self.labelled.known, rows[1], self.labelled.truth, shots=SHOTS, draws=DRAWS)
-        return scores(drawn)
+        ((train, test),) = rows
+        return scores(few_shot(train, self.labelled.known, test, self.labelled.truth, shots=SHOTS, draws=DRAWS))

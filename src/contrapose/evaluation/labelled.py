@@ -11,6 +11,7 @@ import numpy as np
 from contrapose.errors import ProtocolDataInvalid
 
 PARTS = 4  # one of them is for testing, where the data do not say which rows are
+FOLDS = 10  # SentEval's number
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,59 @@ def divide(
     Raises ProtocolDataInvalid for another word in `split`, a side of fewer than two rows, a single training label, a label
     with fewer than `least` training rows, and a test label that no training row has.
     """
-    names, joined = np.array([str(label) for label in labels]), together(groups, len(labels))
-    if split is None:
-        test = drawn_for_test(names, joined, seed)
-        how = f"a quarter of each label drawn for testing (seed {seed}), equal rows on one side"
-    else:
-        test = np.array([_side(value, row, where) == "test" for row, value in enumerate(split)])
-        leaked = int(np.isin(joined[test], joined[~test]).sum())
-        how = "by the column `split`" + (f" ({leaked:,} test rows equal a training row)" if leaked else "")
+    names = np.array([str(label) for label in labels])
+    test, how = for_testing(names, split, where=where, groups=groups, seed=seed)
     divided = Labelled(names, np.flatnonzero(~test), np.flatnonzero(test), how)
     _refuse(divided, source, where, least)
+    return divided
+
+
+def for_testing(
+    labels: np.ndarray,
+    split: Sequence[object] | None,
+    *,
+    where: Callable[[int], str],
+    groups: Sequence[Sequence[Hashable]] = (),
+    seed: int = 0,
+) -> tuple[np.ndarray, str]:
+    """(n,) whether a row is for testing, and how that was divided, in words; `divide` without what a probe of labels needs."""
+    joined = together(groups, len(labels))
+    if split is None:
+        each = "each label" if len(np.unique(labels)) > 1 else "the rows"
+        how = f"a quarter of {each} drawn for testing (seed {seed}), equal rows on one side"
+        return drawn_for_test(labels, joined, seed), how
+    test = np.array([_side(value, row, where) == "test" for row, value in enumerate(split)])
+    leaked = int(np.isin(joined[test], joined[~test]).sum())
+    return test, "by the column `split`" + (f" ({leaked:,} test rows equal a training row)" if leaked else "")
+
+
+def in_folds(
+    labels: Sequence[object],
+    *,
+    source: str,
+    where: Callable[[int], str],
+    groups: Sequence[Sequence[Hashable]] = (),
+    least: int = 1,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> list[Labelled]:
+    """Every row tested once: `folds` ways to divide the rows, each with another part for testing and all others for training.
+
+    The groups of a label are dealt to the folds in turn, in random order, so that every fold has as much of it as can be. Arguments, and what
+    is raised, are those of `divide`.
+    """
+    names, joined = np.array([str(label) for label in labels]), together(groups, len(labels))
+    draw, dealt = np.random.default_rng(seed), 0
+    fold_of = np.zeros(len(labels), dtype=int)  # of a group, by its number
+    for members in groups_by_label(names, joined).values():
+        fold_of[draw.permutation(members)] = (dealt + np.arange(len(members))) % folds
+        dealt += len(members)
+    fold, how = fold_of[joined], f"into {folds} folds, each label alike (seed {seed}), equal rows in one fold"
+    divided = [
+        Labelled(names, np.flatnonzero(fold != each), np.flatnonzero(fold == each), how) for each in range(folds)
+    ]
+    for each in divided:
+        _refuse(each, source, where, least)
     return divided
 
 
@@ -80,16 +124,21 @@ def together(groups: Sequence[Sequence[Hashable]], rows: int) -> np.ndarray:
 
 def drawn_for_test(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """(n,) whether a row is for testing: of each label a quarter of the groups, rounded down; a group has the label of its first row."""
+    draw, chosen = np.random.default_rng(seed), []
+    for members in groups_by_label(labels, groups).values():
+        chosen += draw.permutation(members)[: len(members) // PARTS].tolist()
+    return np.isin(groups, chosen)
+
+
+def groups_by_label(labels: np.ndarray, groups: np.ndarray) -> dict[str, list[int]]:
+    """The groups of each label, labels in order; a group has the label of its first row."""
     members = defaultdict(list)
     seen: set[int] = set()
     for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
         if group not in seen:
             seen.add(group)
             members[label].append(group)
-    draw, chosen = np.random.default_rng(seed), []
-    for label in sorted(members):
-        chosen += draw.permutation(members[label])[: len(members[label]) // PARTS].tolist()
-    return np.isin(groups, chosen)
+    return {label: members[label] for label in sorted(members)}
 
 
 def _side(value: object, row: int, where: Callable[[int], str]) -> str:

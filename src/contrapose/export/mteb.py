@@ -59,7 +59,9 @@ class MTEBEncoder:
             raise UsageInvalid(f"The model has no encoder '{asked}'; {nearest(asked, model.encoders)}")
         name = name or f"contrapose/{model.method}"
         if name.count("/") != 1:
-            raise UsageInvalid(f"mteb lists models as OWNER/NAME; got '{name}'. Give for example name='me/{model.method}'.")
+            raise UsageInvalid(
+                f"mteb lists models as OWNER/NAME; got '{name}'. Give for example name='me/{model.method}'."
+            )
         self.model, self.values, self.precision = model, values or list, precision
         self.query, self.document = query, document or query
         self.mteb_model_meta = described(model, name, precision)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from contrapose.data.columns import Column
 from contrapose.data.readers import read
 from contrapose.data.table import Table
-from contrapose.evaluation.labelled import divide
+from contrapose.evaluation.labelled import divide, in_folds
 from contrapose.evaluation.probing import LabelledProtocol, Probe
 from contrapose.text._columns import open_table
 from contrapose.text._tfidf import UNITS, tfidf_features
@@ -46,6 +46,22 @@ def open_probe(
         least=probe.least,
     )
     return LabelledProtocol(probe, table.source, texts, labelled, tfidf, NOTE, Bar)
+
+
+def open_folds(
+    probe: Probe, source: Any, columns: Mapping[str, str] | None = None, training: Table | None = None
+) -> LabelledProtocol:
+    """A probe on texts that nobody divided, as SentEval tests on MR, CR, SUBJ and MPQA: ten folds, each predicted from the nine others.
+
+    `source`: columns `text` and `label`; a `split` is not looked at. A fold's penalty is chosen within its training rows. Rows
+    with the same text, or with one `group_id`, stand in one fold. Raises as `open_probe` does.
+    """
+    needs = LABELLED_TEXTS[:2]
+    table = read(open_table(source, columns, needs), needs=needs)
+    texts = list(table["text"])
+    groups = [texts] if table.group is None else [texts, table.group.tolist()]
+    labelled = in_folds(list(table["label"]), source=table.source, where=table.where, groups=groups, least=probe.least)
+    return LabelledProtocol(probe, table.source, texts, labelled, tfidf, NOTE, Bar, name=f"{probe.name}_folds")
 
 
 def tfidf(train: Sequence[str], test: Sequence[str]) -> dict[str, tuple[Rows, Rows]]:

@@ -21,7 +21,8 @@ from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_score
 from contrapose.text._columns import open_table
 from contrapose.text._pair_labels import LABELLED_PAIRS, TextPairLabels
-from contrapose.text._probes import LABELLED_TEXTS, open_probe
+from contrapose.text._pair_probes import LABELLED_SENTENCES, RATED_SENTENCES, TextPairProbe, TextPairRegression
+from contrapose.text._probes import LABELLED_TEXTS, open_folds, open_probe
 from contrapose.text._similarity import RATED_PAIRS, TextSimilarity
 from contrapose.text._tfidf import UNITS, Unit, fitted_on, tfidf_vectors, training_texts
 from contrapose.training.encoder import Encoder
@@ -245,7 +246,7 @@ def beir_texts(file: Path) -> dict[str, str]:
     return {str(name): " ".join(part for part in (title, text) if part) for name, title, text in rows}
 
 
-Protocol = TextRetrieval | TextSimilarity | TextPairLabels | LabelledProtocol
+Protocol = TextRetrieval | TextSimilarity | TextPairLabels | LabelledProtocol | TextPairRegression
 
 
 class Kind(NamedTuple):
@@ -260,5 +261,8 @@ PROTOCOLS = {
     "sts": Kind(TextSimilarity, RATED_PAIRS),
     "probe": Kind(partial(open_probe, LINEAR), LABELLED_TEXTS),
     "pair_labels": Kind(TextPairLabels, LABELLED_PAIRS),
+    "probe_folds": Kind(partial(open_folds, LINEAR), LABELLED_TEXTS[:2]),
     "knn": Kind(partial(open_probe, NEAREST), LABELLED_TEXTS),
+    "pair_probe": Kind(TextPairProbe, LABELLED_SENTENCES),
+    "pair_regression": Kind(TextPairRegression, RATED_SENTENCES),
 }
