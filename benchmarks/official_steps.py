@@ -131,11 +131,14 @@ def moe_embeddings(inputs: Inputs, steps: int, press: Press) -> None:
     collator, which tokenises within the step. reference_compile is off; "default" rotary embeddings are put back into transformers' table."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    ROPE_INIT_FUNCTIONS.update({"default": plain_rotary, None: plain_rotary})  # None: what a config without scaling says now
+    ROPE_INIT_FUNCTIONS["default"] = plain_rotary
     sys.meta_path.append(StandIns("torchinfo"))
     modern = importlib.import_module("models.modeling_modern_bert")
     moe = importlib.import_module("models.modeling_moe_bert")
-    config = modern.ModernBertConfig.from_pretrained(inputs.encoder, reference_compile=False, loss_type="mnr_plus", attn_implementation="eager")
+    config = modern.ModernBertConfig.from_pretrained(
+        inputs.encoder, reference_compile=False, loss_type="mnr_plus", attn_implementation="eager"
+    )
+    config.rope_scaling = None  # transformers 5 has a mapping without a type here
     names = sorted({domain for *_, domain in inputs.domains})
     tokens = [f"[{name}]" for name in names]
     config.num_experts = len(names)
