@@ -212,19 +212,23 @@ def summary(result: dict[str, Any], official: Path | None) -> dict[str, Any]:
         mine = [piece for piece in result["pieces"] if piece["method"] == method]
         if not mine:
             continue
-        steps = {
-            system: [
-                seconds / LAP for piece in mine if piece["system"] == system for seconds in piece.get("seconds", [])
-            ]
-            for system in SYSTEMS
-        }
-        medians = {system: spread(values, 4) for system, values in steps.items() if values}
+        steps, busy = (
+            {
+                system: [lap / LAP for piece in mine if piece["system"] == system for lap in piece.get(clock, [])]
+                for system in SYSTEMS
+            }
+            for clock in ("seconds", "processor_seconds")
+        )
+        medians, processor = (
+            {system: spread(values, 4) for system, values in each.items() if values} for each in (steps, busy)
+        )
         before = result.get("methods", {}).get(method, {})
         found: dict[str, Any] = {
             "official code": checkout,
             "commit": commit(official / checkout) if official else before.get("commit", "unknown"),
             "how it is run": " ".join(driver.__doc__.split()),
             "seconds a step": medians,
+            "processor seconds a step": processor,  # of all threads; on a busy machine the better reading
             "steps a second": {system: round(1 / each["median"], 2) for system, each in medians.items()},
         }
         refused = {piece["system"]: piece["cannot be run"] for piece in mine if "cannot be run" in piece}
