@@ -317,8 +317,8 @@ def embed(
     model = run.model if isinstance(run, Run) else load(run)
     data_room = rooms_of(model.modality).data
     table = data_room.read_data(data)
-    names = [name for name in ("text", *table.columns) if name in table.columns]
-    if column is None and "text" not in table.columns and len(table.columns) > 1:
+    names = [name for name in (model.modality, *table.columns) if name in table.columns]  # "text", "image"
+    if column is None and model.modality not in table.columns and len(table.columns) > 1:
         raise UsageInvalid(
             f"{table.source} has the columns {', '.join(table.columns)}; say which to embed with --column."
         )
