@@ -128,7 +128,7 @@ def crop_matrix(uniform: Tensor, aspect: float, least: float, flip: float) -> Te
 
 
 def motion_matrix(angle: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """(n, 2, 3) that turn an image by `angle` (n,), in radians, make it `scale` (n,) times as large and shift it by (n, 2) half sides, for `warp`."""
+    """(n, 2, 3) that turn an image clockwise by `angle` (n,), in radians, make it `scale` (n,) times as large and shift it by (n, 2) half sides, for `warp`."""
     cos, sin = angle.cos() / scale, angle.sin() / scale
     turn = torch.stack([cos, sin, -sin, cos], dim=1).view(-1, 2, 2)
     return torch.cat([turn, -turn @ shift[:, :, None]], dim=2)
