@@ -17,8 +17,8 @@ from contrapose.evaluation.regression import regression, ridge_probe
 from contrapose.evaluation.result import Result, Score
 from contrapose.evaluation.similarity import spearman
 from contrapose.text._columns import open_table
-from contrapose.text._progress import Bar
 from contrapose.text._tfidf import UNITS, tfidf_features
+from contrapose.training.bar import Bar
 
 if TYPE_CHECKING:
     from contrapose.evaluation.probes import Rows
