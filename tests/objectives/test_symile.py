@@ -113,3 +113,47 @@ def test_too_many_candidates_are_refused_with_their_number():
 def test_what_makes_no_sense_is_refused(reps, error):
     with pytest.raises(error):
         symile(reps, temperature=0.2)
+
+
+def test_a_candidate_wholly_of_the_anchors_group_is_left_out():
+    reps, group = modalities(3), torch.tensor([0, 0, 1, -1])
+    drawn = [[torch.tensor([1, 0, 3, 2]), torch.tensor([1, 2, 3, 0])]] * 3
+    unit = [functional.normalize(rep, dim=1) for rep in reps]
+    losses = []
+    for number, anchor in enumerate(unit):
+        first, second = (rep for place, rep in enumerate(unit) if place != number)
+        columns = first[drawn[0][0]] * second[drawn[0][1]]
+        logits = anchor @ columns.T / 0.3
+        own = (anchor * first * second).sum(1) / 0.3
+        logits = logits.diagonal_scatter(own)
+        logits[
+            1, 0
+        ] = -math.inf  # rows 1 and 1, of row 1's group; the rows of all other candidates are of two groups, or of none
+        losses.append(logits.logsumexp(1) - own)
+    found = symile(reps, temperature=0.3, permutations=drawn, group=group)
+    torch.testing.assert_close(found, torch.stack(losses).mean(), **EXACT)
+
+
+def test_every_combination_but_those_of_the_anchors_group():
+    reps, group = modalities(3, b=3), torch.tensor([4, 4, 2])
+    unit, losses = [functional.normalize(rep, dim=1) for rep in reps], []
+    for number, anchor in enumerate(unit):
+        first, second = (rep for place, rep in enumerate(unit) if place != number)
+        for i in range(3):
+            kept = [
+                (j, k)
+                for j, k in product(range(3), repeat=2)
+                if (j, k) == (i, i) or not int(group[j]) == int(group[k]) == int(group[i])
+            ]
+            logits = torch.stack([(anchor[i] * first[j] * second[k]).sum() for j, k in kept])
+            losses.append(logits.logsumexp(0) - (anchor[i] * first[i] * second[i]).sum())
+    found = symile(reps, temperature=1.0, candidates="n_squared", group=group)
+    torch.testing.assert_close(found, torch.stack(losses).mean(), **EXACT)
+
+
+def test_an_anchor_whose_group_is_the_whole_batch_has_no_part():
+    reps = [rep.requires_grad_() for rep in modalities(3)]
+    for candidates in ("n", "n_squared"):
+        loss = symile(reps, temperature=0.5, candidates=candidates, group=torch.zeros(4, dtype=torch.long))
+        assert float(loss.detach()) == 0
+        assert all(bool(each.isfinite().all()) for each in torch.autograd.grad(loss, reps))

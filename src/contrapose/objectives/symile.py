@@ -21,10 +21,11 @@ from contrapose.objectives._arguments import (
     check_rows,
     check_temperature,
     divided,
+    groups_apart,
     operands,
     row_products,
 )
-from contrapose.objectives._tiles import log_sum_exp
+from contrapose.objectives._tiles import PairWeight, log_sum_exp
 from contrapose.objectives.info_nce import info_nce
 
 MOST_CANDIDATES = 2**22  # an anchor's, for "n_squared"
@@ -36,6 +37,7 @@ def symile(
     temperature: float | Tensor,
     candidates: Literal["n", "n_squared"] = "n",
     permutations: Sequence[Sequence[LongTensor]] | None = None,
+    group: LongTensor | None = None,
     generator: torch.Generator | None = None,
     most_candidates: int = MOST_CANDIDATES,
     normalise: bool = True,
@@ -53,7 +55,8 @@ def symile(
             permuted rows j; the anchor's own place holds its positive: b candidates. "n_squared": every combination of rows, b^(M-1) candidates;
             better for small data.
         permutations: for "n", one for each anchor and each other modality in increasing order, (b,), instead of drawn ones.
-        generator: what draws them otherwise; on the CPU.
+        group: (b,) integers. A candidate all of whose rows are of the anchor's group is none of its negatives; below 0 stands for "no group".
+        generator: what draws the permutations otherwise; on the CPU.
         most_candidates: more, for "n_squared", are refused.
         normalise: make unit rows first (the official code leaves that to its caller).
 
@@ -69,6 +72,8 @@ def symile(
     check_temperature(temperature)
     check_choice("candidates", candidates, ("n", "n_squared"))
     reps, products = _modalities(embeddings, normalise)
+    if group is not None:
+        check_integers("group", group, len(reps[0]), "the batch")
     b, others = len(reps[0]), len(reps) - 1
     if candidates == "n_squared" and b**others > most_candidates:
         raise ArgumentInvalid(
@@ -83,9 +88,9 @@ def symile(
         with torch.autocast(anchor.device.type, enabled=False):
             if candidates == "n":
                 drawn = permutations[number] if permutations is not None else _permutations(others, b, generator)
-                negative = _permuted(scaled, rest, drawn, products)
+                negative = _permuted(scaled, rest, drawn, group, products)
             else:
-                negative = _all_combinations(scaled, rest, products)
+                negative = _all_combinations(scaled, rest, group, products)
         losses.append(functional.softplus(negative - positive, threshold=40).mean())
     return torch.stack(losses).mean()
 
@@ -107,13 +112,20 @@ def symile_scores(queries: Sequence[Tensor], candidates: Tensor, *, normalise: b
     return reduce(mul, rows.values()) @ known.T
 
 
-def pairwise_clip(embeddings: Sequence[Tensor], *, temperature: float | Tensor, normalise: bool = True) -> Tensor:
+def pairwise_clip(
+    embeddings: Sequence[Tensor],
+    *,
+    temperature: float | Tensor,
+    group: LongTensor | None = None,
+    normalise: bool = True,
+) -> Tensor:
     """The baseline: CLIP's symmetric InfoNCE of each pair of modalities, summed over the pairs (as the official code does, where its docstring
     says averaged). Arguments and errors as for `symile`; its retrieval score is the sum of the cosines with all queries."""
     reps, _ = _modalities(embeddings, normalise=False)
     similarity = "cosine" if normalise else "dot"
     return sum(
-        info_nce(x, y, temperature=temperature, symmetric=True, similarity=similarity) for x, y in combinations(reps, 2)
+        info_nce(x, y, temperature=temperature, group=group, symmetric=True, similarity=similarity)
+        for x, y in combinations(reps, 2)
     )
 
 
@@ -135,27 +147,45 @@ def _permutations(count: int, b: int, generator: torch.Generator | None) -> list
     return [torch.randperm(b, generator=generator) for _ in range(count)]
 
 
-def _permuted(anchor: Tensor, rest: Sequence[Tensor], drawn: Sequence[LongTensor], products: torch.dtype) -> Tensor:
+def _permuted(
+    anchor: Tensor,
+    rest: Sequence[Tensor],
+    drawn: Sequence[LongTensor],
+    group: LongTensor | None,
+    products: torch.dtype,
+) -> Tensor:
     """The logs of sums over b - 1 permuted candidates; the anchor's own place is left to its positive."""
     b = len(anchor)
     for permutation in drawn:
         check_integers("a permutation", permutation, b, "the batch")
-    columns = reduce(mul, (rows[permutation.to(rows.device)] for rows, permutation in zip(rest, drawn, strict=True)))
+    rows = [permutation.to(anchor.device) for permutation in drawn]
+    columns = reduce(mul, (rep[row] for rep, row in zip(rest, rows, strict=True)))
     own = torch.arange(b, device=anchor.device)[:, None]
-    return log_sum_exp(anchor, columns, skip=own, products=products)[0]
+    return log_sum_exp(anchor, columns, skip=own, weight=_apart(group, rows), products=products)[0]
 
 
-def _all_combinations(anchor: Tensor, rest: Sequence[Tensor], products: torch.dtype) -> Tensor:
+def _all_combinations(
+    anchor: Tensor, rest: Sequence[Tensor], group: LongTensor | None, products: torch.dtype
+) -> Tensor:
     """The logs of sums over all combinations of rows but the anchor's own: b at a time, which all modalities but the first are rolled for."""
     b = len(anchor)
-    own = torch.arange(b, device=anchor.device)[:, None]
+    every = torch.arange(b, device=anchor.device)
 
     def block(*shifts: int) -> Tensor:
-        columns = reduce(mul, (rows.roll(-shift, 0) for rows, shift in zip(rest, (0, *shifts), strict=True)))
-        return log_sum_exp(anchor, columns, skip=None if any(shifts) else own, products=products)[0]
+        rows = [every.roll(-shift) for shift in (0, *shifts)]
+        columns = reduce(mul, (rep[row] for rep, row in zip(rest, rows, strict=True)))
+        own = None if any(shifts) else every[:, None]
+        return log_sum_exp(anchor, columns, skip=own, weight=_apart(group, rows), products=products)[0]
 
-    every = product(range(b), repeat=len(rest) - 1)
     if prod([b] * (len(rest) - 1)) == 1:
         return block()
-    parts = [checkpoint(block, *shifts, use_reentrant=False) for shifts in every]
-    return torch.stack(parts).logsumexp(0)
+    shifted = product(range(b), repeat=len(rest) - 1)
+    return torch.stack([checkpoint(block, *shifts, use_reentrant=False) for shifts in shifted]).logsumexp(0)
+
+
+def _apart(group: LongTensor | None, rows: Sequence[LongTensor]) -> PairWeight | None:
+    """Keeps candidates not all of whose rows, one (b,) for each modality, are of the anchor's group."""
+    if group is None:
+        return None
+    groups = torch.stack([group[row] for row in rows])
+    return groups_apart(group, torch.where((groups == groups[0]).all(dim=0), groups[0], -1))
