@@ -22,7 +22,16 @@ from contrapose.errors import ColumnMissing, UsageInvalid, nearest
 from contrapose.export.checked import write_checked
 from contrapose.export.model_folder import Model, load
 from contrapose.export.vectors import checked_precision, embed_corpus, refuse_out
-from contrapose.opening import apart_from_encoder, facts_of, has_name, of_method, rooms_of, said
+from contrapose.opening import (
+    apart_from_encoder,
+    facts_of,
+    has_name,
+    of_method,
+    open_encoder,
+    options_of,
+    rooms_of,
+    said,
+)
 from contrapose.report import html
 from contrapose.report.comparison import write_comparison
 from contrapose.run import Run
@@ -76,7 +85,8 @@ def train(
 
     `data`: a path, `hf:owner/name`, `sample:name`, a list, a dict of columns, a DataFrame or a dataset; columns are found by name, and
     `columns={"anchor": "english"}` says which of yours is meant. `out`: a new folder; None: the first free one of runs/METHOD-1, ….
-    `encoder`: a name, a folder, `{"name": …, "layers": 4}`, an `Encoder`, or `(module, tokeniser)`; None: the offline default.
+    `encoder`: a name, a folder, `{"name": …, "layers": 4}`, an `Encoder`, or `(module, tokeniser)`; None: the offline default. For several
+    modalities `{"picture": "vectors", "words": "text:minilm"}`.
     `on={"retrieval": "test.csv"}` evaluates before and after; `select={"retrieval": "dev.csv"}` keeps the weights that score best there.
     Further keywords are the method's settings. Any Fabric logger can be passed; TensorBoard and metrics.jsonl are always written.
     `resume=True` goes on with the run in `out`, whose arguments are to be given again; `contrapose train --resume --out OUT` needs none.
@@ -94,7 +104,7 @@ def train(
     elsewhere = rooms.evaluation.protocol_columns([*(on or {}), *(select or {})])
     named = of_method(columns, kind, elsewhere)
     table = rooms.data.read_data(data, rename=named, needs=kind.card.columns, drop_empty=drop_empty)
-    pristine: Encoder | Encoders = rooms.encoder.open_encoder(encoder, options, table)
+    pristine: Encoder | Encoders = open_encoder(kind.card.modality, encoder, options, table)
     opened = rooms.data.open_data(table, kind.card, pristine)
     protocols, selectors = (
         [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in (wanted or {}).items()]
@@ -112,7 +122,9 @@ def train(
         "on": {name: said(source) for name, source in given["on"].items()} or None,
         "from_python": [name for name, sources in given.items() if not all(map(has_name, sources.values()))] or None,
     }
-    config["command"] = command_of(config, folder.path, kind.Settings(), rooms.encoder.EncoderOptions.model_fields)
+    config["command"] = command_of(
+        config, folder.path, kind.Settings(), options_of(kind.card.modality, config["encoder"])
+    )
     fabric = make_fabric(chosen.precision, [TensorBoardLogger(folder.tensorboard, name="", version=""), *loggers])
     if resume:
         folder = RunFolder.open(folder.path)
@@ -290,7 +302,7 @@ def evaluate(run: Run | Path | str, on: Mapping[str, Any], *, columns: Mapping[s
             drop_empty=config["data"]["drop_empty"],
         )
     protocols = [rooms.evaluation.open_protocol(name, source, named, table) for name, source in on.items()]
-    untrained = rooms.encoder.open_encoder(config["encoder"], {}, table)
+    untrained = open_encoder(kind.card.modality, config["encoder"], {}, table)
     systems = {"untrained": untrained, "trained": together(load(folder.path).encoders)}
     new = [protocol.evaluate(systems) for protocol in protocols]
     again = {(entry["protocol"], entry["data"]) for entry in new}
@@ -327,10 +339,13 @@ def embed(
             raise ColumnMissing(f"{table.source} has no column '{name}'; {nearest(name, table.columns)}")
     column = column or names[0]
     data_room.refuse_values(table, column)
-    values = data_room.values_of(table, column, model.encoder())
-    chosen = checked_precision(model.encode, values, precision)
+    encode = partial(
+        model.encode, encoder=column if column in model.encoders else None
+    )  # of several, the one that reads it
+    values = data_room.values_of(table, column, model.encoder(column if column in model.encoders else None))
+    chosen = checked_precision(encode, values, precision)
     return embed_corpus(
-        partial(model.encode, progress=False, precision=chosen),
+        partial(encode, progress=False, precision=chosen),
         values,
         Path(out),
         identity=f"{model.fingerprint} {table.fingerprint} {column} {chosen}",
@@ -352,7 +367,7 @@ def check(
     chosen = parse_settings(kind.Settings, flat, owner=f"method '{method}'")
     rooms = rooms_of(kind.card.modality)
     table = rooms.data.read_data(data, rename=columns, needs=kind.card.columns, strict=False)
-    opened = rooms.encoder.open_encoder(encoder, options, table)
+    opened = open_encoder(kind.card.modality, encoder, options, table)
     return rooms.data.check_data(table, kind.card, opened, chosen.batch_size)
 
 

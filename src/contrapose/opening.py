@@ -9,9 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
+from contrapose.catalogue import methods
 from contrapose.data.cache import file_digest
 from contrapose.data.columns import GROUP
 from contrapose.data.table import Table
+from contrapose.errors import UsageInvalid, nearest
+from contrapose.training.encoder import Encoder, Encoders
 from contrapose.training.method import Method
 from contrapose.training.run_folder import flattened
 
@@ -21,6 +26,41 @@ def rooms_of(modality: str) -> SimpleNamespace:
     return SimpleNamespace(
         **{room: importlib.import_module(f"contrapose.{modality}.{room}") for room in ("data", "encoder", "evaluation")}
     )
+
+
+def open_encoder(
+    modality: str, given: Any, options: Mapping[str, Any], table: Table | None = None
+) -> Encoder | Encoders:
+    """The encoder, or the encoders, of a modality; for one whose columns may be of any modality, names such as "text:minilm" are looked up there.
+
+    Such a modality's encoder room has `resolved`, so that it need not know the others. Raises UsageInvalid, EncoderUnknown, and what the
+    rooms' `open_encoder` raises.
+    """
+    room = rooms_of(modality).encoder
+    if hasattr(room, "resolved"):
+        given, options = room.resolved(given, options, table, open_named)
+    return room.open_encoder(given, options, table)
+
+
+def open_named(modality: str, given: Any, options: Mapping[str, Any]) -> Encoder:
+    """The encoder of another modality. Raises UsageInvalid where there is no such modality."""
+    known = {listing.modality for listing in methods().values()}
+    if modality not in known:
+        raise UsageInvalid(f"'{modality}:' is no modality; {nearest(modality, known)}")
+    opened = open_encoder(modality, given, options)
+    if not isinstance(opened, Encoder):
+        raise UsageInvalid(f"'{modality}' has several encoders, so that none of them can be one of several.")
+    return opened
+
+
+def options_of(modality: str, record: Mapping[str, Any]) -> dict[str, FieldInfo]:
+    """What can be said of a modality's encoders, by name; of an encoder of another modality that is one of several as "column.name"."""
+    found = dict(rooms_of(modality).encoder.EncoderOptions.model_fields)
+    for column, each in record.get("encoders", {}).items():
+        if each.get("modality"):
+            fields = rooms_of(each["modality"]).encoder.EncoderOptions.model_fields
+            found |= {f"{column}.{name}": field for name, field in fields.items()}
+    return found
 
 
 def of_method(columns: Mapping[str, str] | None, kind: type[Method], elsewhere: Collection[str]) -> dict[str, str]:

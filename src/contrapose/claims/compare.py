@@ -28,7 +28,16 @@ from contrapose.claims.trials import Trials
 from contrapose.claims.verdict import INTERVAL, over_seeds
 from contrapose.data.batches import Data
 from contrapose.errors import UsageInvalid
-from contrapose.opening import apart_from_encoder, content_of, facts_of, of_method, rooms_of, said
+from contrapose.opening import (
+    apart_from_encoder,
+    content_of,
+    facts_of,
+    of_method,
+    open_encoder,
+    options_of,
+    rooms_of,
+    said,
+)
 from contrapose.training.command import command_of_comparison
 from contrapose.training.encoder import Encoder, Encoders, together
 from contrapose.training.interrupts import interrupts
@@ -139,7 +148,7 @@ def compare_methods(
         for kind in kinds.values()
     }
     table = next(iter(tables.values()))
-    pristine = rooms.encoder.open_encoder(encoder, options, table)
+    pristine = open_encoder(kinds[methods[0]].card.modality, encoder, options, table)
     given: dict[Split, Mapping[str, Any]] = {"dev": select or {}, "test": on}
     protocols = {
         split: [rooms.evaluation.open_protocol(name, source, columns, table) for name, source in wanted.items()]
@@ -166,7 +175,9 @@ def compare_methods(
         "seeds": seeds,
     }
     result.record["folder"] = str(folder)
-    result.record["command"] = command_of_comparison(methods, config, folder, rooms.encoder.EncoderOptions.model_fields)
+    result.record["command"] = command_of_comparison(
+        methods, config, folder, options_of(kinds[methods[0]].card.modality, config["encoder"])
+    )
     write_text(folder / RESULT, result.to_json() + "\n")
     return result
 

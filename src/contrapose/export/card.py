@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrapose.export.model_folder import Model
+from contrapose.training.run_folder import flattened
 
 # Of what comes with the package; of the rest only its owner can say.
 KNOWN_LICENCES = {
@@ -21,12 +22,15 @@ def card_text(
 
     `usage`: how the folder is loaded and by whom, in Markdown; `checked`: how exactly.
     """
-    every = {**config["encoder"], **config["settings"]}
+    encoders = flattened(config["encoder"])
+    every = {**encoders, **config["settings"]}
     settings = "\n".join(f"| {name} | {'–' if value is None else value} |" for name, value in every.items())
     tables = "\n\n".join(result_table(entry["result"]) for entry in results) or "Not evaluated."
     use = f"{usage}\n\n{checked}" if checked else usage
-    encoder, data = config["encoder"]["name"], config["data"]["source"]
-    licences = " ".join(KNOWN_LICENCES[each] for each in (encoder, data) if each in KNOWN_LICENCES)
+    names = [value for name, value in encoders.items() if name.rpartition(".")[2] == "name"]
+    licences = " ".join(
+        KNOWN_LICENCES[each] for each in dict.fromkeys([*names, config["data"]["source"]]) if each in KNOWN_LICENCES
+    )
     return f"""---
 library_name: contrapose
 tags: [contrapose, {model.modality}, embeddings]

@@ -35,9 +35,12 @@ def write_checked(
         with suppress(EncoderNotRebuildable):  # a module of the user's own; the card says how it is loaded
             differences["contrapose.load"] = largest_difference(encoder, load(folder.model).encoder(name), values)
         usage.append(room.encoder.usage(encoder))
+        of = f" of '{name}'" if len(encoders) > 1 else ""
         checked += [
-            f"Read back by {reader}, the unit vectors of {len(values)} training rows differ by at most {difference:.1e}."
+            f"Read back by {reader}, the unit vectors of {len(values)} training rows{of} differ by at most {difference:.1e}."
             for reader, difference in differences.items()
         ]
-    write_model(model, folder.model, card_text(model, config, entries, "\n\n".join(usage), " ".join(checked)))
+    write_model(
+        model, folder.model, card_text(model, config, entries, "\n\n".join(dict.fromkeys(usage)), " ".join(checked))
+    )
     return model

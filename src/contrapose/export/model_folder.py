@@ -145,11 +145,18 @@ def load(path: Path | str) -> Model:
             raise WeightsChanged(
                 f"{file} is not what was saved: SHA-256 {found[:12]}…, expected {expected[:12]}…. Copy the folder again, or export it anew."
             )
-    opened = importlib.import_module(f"contrapose.{record['modality']}.encoder")
     encoders = {
-        name: opened.load_encoder(folder / facts["folder"], facts) for name, facts in record["encoders"].items()
+        name: load_encoder(record["modality"], folder / facts["folder"], facts)
+        for name, facts in record["encoders"].items()
     }
     return Model(encoders, record["modality"], record["method"], fingerprint_of(record))
+
+
+def load_encoder(modality: str, folder: Path, record: Mapping[str, Any]) -> Encoder:
+    """An encoder of a modality; one of another modality within it, in the folder "encoder", is loaded first and stands in its record."""
+    if record.get("modality"):
+        record = {**record, "encoder": load_encoder(record["modality"], folder / "encoder", record["encoder"])}
+    return importlib.import_module(f"contrapose.{modality}.encoder").load_encoder(folder, record)
 
 
 def read_record(file: Path) -> dict[str, Any]:

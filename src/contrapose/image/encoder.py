@@ -245,6 +245,10 @@ class ImageEncoder(Encoder):
                 bar.advance(len(block))
         return vectors
 
+    def collate(self, values: Sequence[Any]) -> Tensor:
+        """Images as `forward` takes them, uint8 (b, c, size, size). Raises ImageInvalid, which names the value."""
+        return torch.from_numpy(decoded(values, self.size, self.channels))
+
     def save(self, folder: Path | str) -> None:
         """Write model.safetensors and, where transformers can build the network, config.json, so that `AutoModel.from_pretrained(folder)` reads it."""
         folder = Path(folder)

@@ -168,13 +168,8 @@ class TextEncoder(Encoder):
         if self.origin is not None:
             return {**self.origin, **use}
         kind = type(self.transformer)
-        return {
-            "name": f"{kind.__module__}.{kind.__qualname__}",
-            "revision": None,
-            "layers": None,
-            **use,
-            "own_module": True,
-        }
+        named = {"name": f"{kind.__module__}.{kind.__qualname__}", "revision": None, "layers": None}
+        return {**named, **use, "own_module": True}
 
     def put_head(self, head: nn.Module) -> None:
         """Put a head (see `_heads`) on the pooled states; it becomes part of the encoder, and its size the encoder's."""
@@ -236,6 +231,8 @@ class TextEncoder(Encoder):
     def tokens(self, texts: Sequence[str], first: int = 0) -> Tokens:
         """The tokens of texts, cut to `max_tokens`. Raises TextInvalid, counting texts from `first`."""
         return tokenised(texts, self.prompt or tokenise, self.tokenizer, self.max_tokens, first)
+
+    collate = tokens
 
     def open_column(self, values: Sequence[str], cache: Path | str | None = None) -> TokenColumn:
         """A column of texts, tokenised once for training; see `TokenColumn.open`."""

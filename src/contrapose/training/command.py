@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from contrapose.training.settings import MethodSettings
 
 
-def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings, options: Collection[str]) -> str:
-    """The command of a run's configuration, settings at their default left out; `options`: the encoder's, by name."""
+def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings, options: Mapping[str, FieldInfo]) -> str:
+    """The command of a run's configuration, settings at their default left out; `options`: the encoder's, by name, and "column.name" for those of
+    an encoder within that of a column."""
     words = ["contrapose", "train", config["method"], *words_of_start(config, options)]
     usual = defaults.model_dump(mode="json")
     for name, value in config["settings"].items():
@@ -21,7 +24,7 @@ def command_of(config: Mapping[str, Any], out: Path, defaults: MethodSettings, o
 
 
 def command_of_comparison(
-    methods: Sequence[str], config: Mapping[str, Any], out: Path, options: Collection[str]
+    methods: Sequence[str], config: Mapping[str, Any], out: Path, options: Mapping[str, FieldInfo]
 ) -> str:
     """The command of a comparison; `config` has "settings" and "grid" as they were given, and otherwise what a run's has."""
     words = ["contrapose", "compare", *methods, *words_of_start(config, options)]
@@ -32,13 +35,26 @@ def command_of_comparison(
     return shlex.join([*words, "--seeds", str(config["seeds"]), *words_of_end(config, out)])
 
 
-def words_of_start(config: Mapping[str, Any], options: Collection[str]) -> list[str]:
+def words_of_start(config: Mapping[str, Any], options: Mapping[str, FieldInfo]) -> list[str]:
     words = ["--data", config["data"]["source"], "--encoder", config["encoder"]["name"]]
     for needed, yours in config["data"]["columns"].items():
         words += ["--map", f"{needed}={yours}"]
-    for name, value in config["encoder"].items():
-        if name in options and value is not None:
-            words += ["--set", f"encoder.{name}={value}"]
+    words += words_of_options(config["encoder"], options, "encoder.")
+    for column, record in config["encoder"].get("encoders", {}).items():  # of several, what is not said of all
+        own = {name: value for name, value in record.items() if name not in config["encoder"]}
+        words += words_of_options(own, options, f"encoder.{column}.")
+        within = {f"{column}.{name}": value for name, value in record.get("encoder", {}).items()}
+        words += words_of_options(within, options, "encoder.")
+    return words
+
+
+def words_of_options(record: Mapping[str, Any], options: Mapping[str, FieldInfo], prefix: str) -> list[str]:
+    """What a record says of an encoder otherwise than it would be by default; lists with commas."""
+    words = []
+    for name, value in record.items():
+        if name in options and value not in (None, options[name].default) and value != []:
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            words += ["--set", f"{prefix}{name}={shown}"]
     return words
 
 

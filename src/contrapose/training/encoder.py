@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import LongTensor, Tensor, nn
 
+from contrapose.errors import UsageInvalid
 from contrapose.training.precision import Precision
 
 
@@ -44,6 +46,30 @@ class Encoder(nn.Module):
     def record(self) -> dict[str, Any]:
         """What rebuilds this encoder without its weights, as JSON: stands in the model folder and in the run's config.yaml."""
 
+    def collate(self, values: Sequence[Any]) -> Any:
+        """Raw values as `forward` takes them. An encoder that can be one of several, each of a column, says so here; others raise UsageInvalid."""
+        raise UsageInvalid(
+            f"{type(self).__name__} does not say how single values become its inputs (`collate`), so it cannot encode a column beside others."
+        )
+
+    def open_column(self, values: Sequence[Any]) -> Any:
+        """A column for training: `column[rows]` is what `forward` takes of those rows. Collated when asked for, where the encoder knows no better."""
+        return Collated(values, self)
+
+
+@dataclass(frozen=True)
+class Collated:
+    """A column whose values an encoder collates when they are asked for."""
+
+    values: Sequence[Any]
+    encoder: Encoder
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: LongTensor) -> Any:
+        return self.encoder.collate([self.values[row] for row in rows.tolist()])
+
 
 class Encoders(nn.ModuleDict):
     """Several encoders by name: each is called as the column that it reads ("image", "text").
@@ -57,7 +83,7 @@ class Encoders(nn.ModuleDict):
     def record(self) -> dict[str, Any]:
         """What rebuilds them without their weights: `{"name": …, "encoders": {column: record}}`."""
         records = {column: encoder.record() for column, encoder in self.items()}
-        said = "; ".join(f"{column}: {record['name']}" for column, record in records.items())
+        said = ",".join(f"{column}={record['name']}" for column, record in records.items())  # as --encoder takes it
         return {"name": said, "encoders": records}
 
     def __repr__(self) -> str:
