@@ -286,3 +286,29 @@ class ImagesDiffer(ContraposeError):
     """
 
     code = "CL-DATA-031"
+
+
+class ModalitiesTooFew(ContraposeError):
+    """A method for several modalities is left with fewer than two columns.
+
+    **Why it matters.** What it learns is how the modalities of a row belong together; a single one has nothing to belong to.
+
+    **Example.** `symile` on a file whose only column beside `group_id` is `picture`.
+
+    **Mend.** Give the other modalities as columns of the same rows, and name at least two: `--encoder picture=vectors,sound=vectors`.
+    """
+
+    code = "CL-DATA-060"
+
+
+class VectorsInvalid(ContraposeError):
+    """A column of vectors whose rows are no numbers, or not all of one shape.
+
+    **Why it matters.** An encoder of vectors has one weight for each place; a row with more or fewer places was cut or joined somewhere.
+
+    **Example.** `{"sound": [0.1, 0.2]}` after `{"sound": [0.3, 0.1, 0.7]}`.
+
+    **Mend.** The message names the first such row and both shapes. A row without a value is left empty (null), not shorter.
+    """
+
+    code = "CL-DATA-061"

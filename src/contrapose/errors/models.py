@@ -186,3 +186,16 @@ class ImageEncoderMisfit(ContraposeError):
     """
 
     code = "CL-MODEL-030"
+
+
+class ValuesUnfit(ContraposeError):
+    """Values given to an encoder of vectors that do not fit it: another shape, no numbers, or missing ones where none were learned from.
+
+    **Why it matters.** Cut or filled up in silence they would get a vector that means nothing.
+
+    **Example.** `model.encode([[0.1, 0.2]], encoder="sound")` of an encoder that was trained on vectors of 40 numbers.
+
+    **Mend.** The message says the shape. For missing values train with `--set encoder.missing=learned`.
+    """
+
+    code = "CL-MODEL-060"
