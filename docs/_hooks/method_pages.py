@@ -13,7 +13,7 @@ from pieces import sections, table
 
 from contrapose.catalogue import Listing, find_method, methods
 from contrapose.claims.find import claims
-from contrapose.cli.listing import KINDS_OF_DATA
+from contrapose.cli.listing import ANY_COLUMNS, KINDS_OF_DATA
 from contrapose.training.method import Card, Method
 
 TYPES = {"integer": "int", "number": "float", "string": "str", "boolean": "bool", "array": "list", "object": "dict"}
@@ -50,7 +50,11 @@ def index(ours: list[Listing], kinds: dict[str, type[Method]]) -> str:
 
 
 def named(card: Card) -> str:
-    return ", ".join(f"`{column.name}`" + ("" if column.required else " (optional)") for column in card.columns)
+    return (
+        "a column for each modality"
+        if not card.columns
+        else ", ".join(f"`{column.name}`" + ("" if column.required else " (optional)") for column in card.columns)
+    )
 
 
 def page(name: str, kind: type[Method]) -> str:
@@ -82,6 +86,17 @@ def data(card: Card) -> str:
     rows = [
         (f"`{column.name}`", column.kind, "yes" if column.required else "no", column.help) for column in card.columns
     ]
+    if not card.columns:
+        rows.append(
+            (
+                "any",
+                "any",
+                "yes",
+                ANY_COLUMNS.replace(
+                    "--encoder picture=vectors,sound=vectors", "`--encoder picture=vectors,sound=vectors`"
+                ),
+            )
+        )
     rows.append(("`group_id`", "any", "no", "Rows with the same value are never each other's negatives."))
     return table(("column", "kind", "needed", ""), rows)
 
@@ -89,6 +104,8 @@ def data(card: Card) -> str:
 def example(name: str, card: Card) -> str:
     """The shortest use, for a file whose columns are called as the method calls them."""
     needed = ", ".join(f"`{column.name}`" for column in card.columns if column.required)
+    if not card.columns:
+        return several(name)
     return f"""With a file that has the column{"s" if "," in needed else ""} {needed}:
 
 ```sh
@@ -100,6 +117,24 @@ contrapose train {name} --data data.csv --out runs/{name}
 import contrapose
 
 run = contrapose.train("{name}", data="data.csv", out="runs/{name}")
+run.model.save("model")
+```"""
+
+
+def several(name: str) -> str:
+    """The shortest use of a method whose columns are the user's."""
+    return f"""With a file whose columns are the modalities, here `picture` and `sound`:
+
+```sh
+contrapose check data.npz --method {name}
+contrapose train {name} --data data.npz --encoder picture=vectors,sound=vectors --out runs/{name}
+```
+
+```python
+import contrapose
+
+encoder = {{"picture": "vectors", "sound": "vectors"}}
+run = contrapose.train("{name}", data="data.npz", encoder=encoder, out="runs/{name}")
 run.model.save("model")
 ```"""
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from contrapose.catalogue import find_method, methods
 from contrapose.claims.find import claims
 
+ANY_COLUMNS = "Two or more modalities, a column each: --encoder picture=vectors,sound=vectors names them."
 KINDS_OF_DATA = {
     "text": "Texts",
     "code": "Source code",
@@ -55,6 +56,8 @@ def show_method(name: str) -> None:
     columns = Table("column", "kind", "", title="Columns", title_justify="left")
     for column in card.columns:
         columns.add_row(column.name, column.kind, column.help + ("" if column.required else " Optional."))
+    if not card.columns:
+        columns.add_row("any", "any", ANY_COLUMNS)
     settings = Table("setting", "default", "", title="Settings (--set name=value)", title_justify="left")
     for setting, field in kind.Settings.model_fields.items():
         settings.add_row(setting, "" if field.default is None else str(field.default), field.description)

@@ -18,7 +18,7 @@ On = Annotated[
         "sts=rated.csv (sentence1, sentence2, score); pair_labels=pairs.csv (anchor, positive, label 1 or 0, perhaps domain); "
         "probe=labelled.csv, a linear classifier, probe_folds=labelled.csv, the same in ten folds, or knn=labelled.csv (text, label, "
         "and split, train or test; without split a quarter is drawn for testing); pair_probe=pairs.csv (sentence1, sentence2, label) or "
-        "pair_regression=rated.csv (sentence1, sentence2, score). Repeatable, each protocol once.",
+        "pair_regression=rated.csv (sentence1, sentence2, score); zero_shot=rows.npz predicts each modality of a row from the others. Repeatable, each protocol once.",
     ),
 ]
 Map = Annotated[
@@ -29,7 +29,10 @@ Map = Annotated[
 ]
 Encoder = Annotated[
     str | None,
-    typer.Option(help="What to start from: minilm (offline), a Hub name, or a folder.", show_default=False),
+    typer.Option(
+        help="What to start from: minilm (offline), a Hub name, or a folder. For several modalities one for each column: picture=image:resnet,words=text:minilm,sound=vectors.",
+        show_default=False,
+    ),
 ]
 DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows in which a needed column is empty.")]
 
