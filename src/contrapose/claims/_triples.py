@@ -82,7 +82,7 @@ class TripleTask:
             columns = {name: np.nan_to_num(values_of(table, name, encoders[name])) for name in encoders}
             labels[part] = codes(columns.pop(self.target))
             inputs[part] = np.concatenate(list(columns.values()), axis=1)
-        fitted = LogisticRegression(max_iter=200).fit(inputs["train"], labels["train"])
+        fitted = LogisticRegression(C=0.01, tol=1e-3, max_iter=1000).fit(inputs["train"], labels["train"])
         predicted = {
             "commonest value": majority_class(labels["train"], len(labels[split])),
             "logistic regression": fitted.predict(inputs[split]),
