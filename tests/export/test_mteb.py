@@ -23,7 +23,7 @@ from contrapose.text._pair_encoder import PairEncoder, PairHead
 from contrapose.text._routing import RoutedEncoder
 from contrapose.text.encoder import TextEncoder
 from contrapose.text.evaluation import open_protocol
-from tests.text.tiny import TEXTS
+from tests.text.samples import TEXTS
 
 RATED = {
     "sentence1": ["the cat sat", "a red house", "dogs run", "the river is large", "green and blue", "a small tree"],

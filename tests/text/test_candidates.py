@@ -13,7 +13,7 @@ from contrapose.text import _candidates
 from contrapose.text._candidates import NONE, distinct, find_candidates, prepared_candidates
 from contrapose.text._surface import levenshtein_similarity
 from contrapose.text.encoder import TextEncoder
-from tests.text.tiny import random_tokens
+from tests.text.samples import random_tokens
 
 N = 30
 VECTORS = torch.randn(N, 8, generator=torch.Generator().manual_seed(0))

@@ -42,7 +42,8 @@ from contrapose.training.checkpoint import read_checkpoint
 from contrapose.training.loop import fit
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import parse_settings
-from tests.text.tiny import TEXTS, WORDS
+from tests.text.samples import TEXTS
+from tests.text.tiny import WORDS
 
 TINY = {"batch_size": 8, "steps": 3, "log_every": 1, "precision": "fp32"}
 

@@ -24,7 +24,7 @@ from contrapose.text._pooling import POOLINGS, pool
 from contrapose.text.data import Tokens
 from contrapose.text.encoder import TextEncoder, load_encoder
 from contrapose.training.precision import has_bf16
-from tests.text.tiny import FAMILIES, TEXTS, random_tokens, random_transformer
+from tests.text.samples import FAMILIES, TEXTS, random_tokens, random_transformer
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from contrapose.text._heads import Head, NormedHead, Projection
 from contrapose.text._layout import read_layout
 from contrapose.text._pooling import POOLINGS
 from contrapose.text.encoder import TextEncoder, compare_export, load_encoder
-from tests.text.tiny import TEXTS
+from tests.text.samples import TEXTS
 
 
 @pytest.mark.parametrize("layers", [None, 1])

@@ -28,7 +28,7 @@ from contrapose.errors import (
 from contrapose.text._loading import load_transformer
 from contrapose.text._pooling import pool
 from contrapose.text.encoder import TextEncoder, open_encoder
-from tests.text.tiny import FAMILIES, random_tokens, random_transformer
+from tests.text.samples import FAMILIES, random_tokens, random_transformer
 
 
 @pytest.fixture

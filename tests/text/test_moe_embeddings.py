@@ -34,7 +34,8 @@ from contrapose.text.moe_embeddings import MoEEmbeddings, cocited_pairs, mnr, mn
 from contrapose.training.loop import fit
 from contrapose.training.run_folder import RunFolder
 from contrapose.training.settings import parse_settings
-from tests.text.tiny import FAMILIES, TEXTS, WORDS, random_transformer
+from tests.text.samples import FAMILIES, TEXTS, random_transformer
+from tests.text.tiny import WORDS
 
 DOMAINS = ("air", "sea")
 TINY = {"batch_size": 8, "steps": 3, "log_every": 1, "precision": "fp32"}

@@ -32,7 +32,7 @@ from contrapose.text.simcse import SimCSE, logits
 from contrapose.training.method import Method
 from contrapose.training.plan import refuse_misfits
 from contrapose.training.settings import parse_settings
-from tests.text.tiny import TEXTS
+from tests.text.samples import TEXTS
 from tests.training.children import started
 from tests.training.toys import Toy
 

@@ -15,7 +15,7 @@ from contrapose.text._dropout import draw
 from contrapose.text._loading import load_transformer
 from contrapose.text._packed import TILE_ROWS, Tiles, _Attention
 from contrapose.text.data import mask_of
-from tests.text.tiny import FAMILIES, random_transformer
+from tests.text.samples import FAMILIES, random_transformer
 
 HEADS, SIZE = 2, 3
 LENGTHS = [1, 2, 2, 5, 17, 17, 30]  # padded tiles, of more places than the least

@@ -11,7 +11,7 @@ from contrapose.data.batches import seeded
 from contrapose.errors import PoolingUnavailable, TokenLimitInvalid
 from contrapose.text._prompt import Prompt, prompted
 from contrapose.text.encoder import TextEncoder, pool
-from tests.text.tiny import random_tokens
+from tests.text.samples import random_tokens
 
 
 def test_the_last_tokens_are_pooled_by_the_length_of_each_text() -> None:
