@@ -43,6 +43,7 @@ from contrapose.errors.evaluation import (
     ValuesNotFinite,
 )
 from contrapose.errors.models import (
+    ArchitectureInvalid,
     DomainUnknown,
     EncoderNotRebuildable,
     EncoderUnknown,
@@ -91,6 +92,7 @@ from contrapose.errors.training import (
 )
 
 __all__ = [
+    "ArchitectureInvalid",
     "ArgumentInvalid",
     "CacheUnwritable",
     "CheckpointBroken",
