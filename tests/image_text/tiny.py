@@ -31,4 +31,10 @@ def tiny(method: str, folder: Path) -> Tiny:
         settings = {"increments": "1,1", "stage_steps": 4, "trial": 0.25, "grows": "image,shared", "budget": 3.0}
         return Tiny(pictures(), "growing", settings, values, {"learning_rate": 0.1})
     text = {"name": str(write_tiny_bert(folder)), "max_tokens": 16}
-    return Tiny(pictures(), {"image": {"name": "vit-tiny", "size": 16, "width": 32, "depth": 1}, "text": text}, {}, values, {"learning_rate": 0.05})
+    return Tiny(
+        pictures(),
+        {"image": {"name": "vit-tiny", "size": 16, "width": 32, "depth": 1}, "text": text},
+        {},
+        values,
+        {"learning_rate": 0.05},
+    )

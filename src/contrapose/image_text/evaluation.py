@@ -19,7 +19,8 @@ from contrapose.training.encoder import Encoder
 
 SIDES = (Column("image", "image", "An image."), Column("text", "text", "What it shows."))
 NAMED = (Column("image", "image", "An image."), Column("label", "text", "What it shows, as the prompt says it: 'cat'."))
-SHOWN = ("recall@1", "recall@5", "recall@10", "mrr")
+# As the field has it: whether any right candidate is among the first k, which `retrieval` calls accuracy.
+SHOWN = {"recall@1": "accuracy@1", "recall@5": "accuracy@5", "recall@10": "accuracy@10", "mrr": "mrr"}
 TIES = "by cosine; ties count against"
 System = Mapping[str, Encoder]
 
@@ -66,7 +67,7 @@ class Retrieves:
 
     def score(self, system: System) -> float:
         """Recall@1, the mean of both ways: what `select` goes by."""
-        return float(np.mean([ranked["recall@1"].mean() for ranked in self.rank(system)]))
+        return float(np.mean([ranked["accuracy@1"].mean() for ranked in self.rank(system)]))
 
     def evaluate(self, systems: Mapping[str, System]) -> dict[str, Any]:
         """The result of each system beside chance, as JSON values. `systems`: the pair before and after, in this order."""
@@ -81,7 +82,7 @@ class Retrieves:
             self.source,
             len(self.texts),
             f"Retrieval image→text and text→image among {len(self.texts):,} candidates, exact, {TIES}; texts that read the same are equally "
-            "right. Intervals: 95 % bootstrap over queries, 2,000 resamples.",
+            "right. recall@k: a right one is among the first k. Intervals: 95 % bootstrap over queries, 2,000 resamples.",
             {name: scores(figures) for name, figures in systems_in_order.items()},
         )
         return {"protocol": self.name, "data": self.source, "result": result.record()}
@@ -92,7 +93,7 @@ class Retrieves:
 
     def named(self, ranked: Sequence[Retrieval]) -> dict[str, np.ndarray]:
         ways = zip(("image→text", "text→image"), ranked, strict=True)
-        return {f"{metric} {way}": figures[metric] for way, figures in ways for metric in SHOWN}
+        return {f"{shown} {way}": figures[metric] for way, figures in ways for shown, metric in SHOWN.items()}
 
 
 def alike(groups: Sequence[int], texts: Sequence[str]) -> list[list[int]]:

@@ -8,7 +8,17 @@ from contrapose.image_text._towers import inherit, residual_mlp
 from contrapose.objectives import info_nce
 from tests.golden.pieces import Arrays, Made, each_case
 
-INPUTS = ("?_old", "?_fresh", "?_momentum", "?_image", "?_text", "?_logit_scale", "?_block_x", "?_block_w?", "?_block_b?")
+INPUTS = (
+    "?_old",
+    "?_fresh",
+    "?_momentum",
+    "?_image",
+    "?_text",
+    "?_logit_scale",
+    "?_block_x",
+    "?_block_w?",
+    "?_block_b?",
+)
 WAITS: dict[str, str] = {}
 CALLS = {
     "?_pim": "`inherit(old, fresh, momentum)`",
