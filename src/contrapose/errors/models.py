@@ -199,9 +199,16 @@ class ValuesUnfit(ContraposeError):
     """
 
     code = "CL-MODEL-060"
+
+
 class ArchitectureInvalid(ContraposeError):
     """Towers that cannot be built, or that cannot grow from the one architecture to the other.
+
     **Why it matters.** Weights are inherited tensor by tensor; one that would have to shrink has nowhere to go.
+
     **Example.** A budget so small that no block more is within it; a checkpoint whose tensors are larger than its architecture says.
+
     **Mend.** The message names the dimension, or the tensor and both shapes.
+    """
+
     code = "CL-MODEL-100"
