@@ -18,6 +18,7 @@ from contrapose.claims.comparison import Comparison
 from contrapose.claims.reproduce import reproduce
 from contrapose.data.check import CheckReport
 from contrapose.data.table import Table
+from contrapose.diagnosis import diagnose
 from contrapose.errors import ColumnMissing, UsageInvalid, nearest
 from contrapose.export.checked import write_checked
 from contrapose.export.model_folder import Model, load
@@ -53,6 +54,7 @@ __all__ = [
     "check",
     "compare",
     "demo",
+    "diagnose",
     "embed",
     "evaluate",
     "load",

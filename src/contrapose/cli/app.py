@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from contrapose.cli.claims import compare, reproduce
+from contrapose.cli.diagnose import diagnose
 from contrapose.cli.options import DropEmpty, Encoder, Map, On, Source, pairs_of, settings_of
 from contrapose.errors import UsageInvalid
 
@@ -251,7 +252,7 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder.")]) -> None
     typer.echo(f"{api.write_report(run)}")
 
 
-for command in (compare, reproduce):
+for command in (compare, diagnose, reproduce):
     app.command()(command)
 
 

@@ -6,7 +6,7 @@ The command line prints `contrapose: MESSAGE [CODE]` on one line and exits with 
 """
 
 from contrapose.errors.base import ContraposeError, nearest
-from contrapose.errors.claims import ClaimDataMissing, ClaimFolderTaken, ClaimUnknown
+from contrapose.errors.claims import ClaimDataMissing, ClaimFolderTaken, ClaimUnknown, TemperatureMissing
 from contrapose.errors.data import (
     CacheUnwritable,
     ColumnMissing,
@@ -153,6 +153,7 @@ __all__ = [
     "TargetsInvalid",
     "TeacherInvalid",
     "TemperatureInvalid",
+    "TemperatureMissing",
     "TextInvalid",
     "TokenLimitInvalid",
     "TooFewValues",

@@ -42,3 +42,16 @@ class ClaimFolderTaken(ContraposeError):
     """
 
     code = "CL-CLAIM-003"
+
+
+class TemperatureMissing(ContraposeError):
+    """The method of a run has no temperature, so there is none to diagnose.
+
+    **Why it matters.** The figures of a diagnosis are those of InfoNCE at a temperature; of another objective they would say nothing.
+
+    **Example.** `contrapose diagnose runs/scorer` where the run's method is trained by regression.
+
+    **Mend.** Diagnose a run of a method with the setting `temperature`; `contrapose methods NAME` lists a method's settings.
+    """
+
+    code = "CL-CLAIM-050"

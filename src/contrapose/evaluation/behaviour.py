@@ -120,7 +120,9 @@ def behaviour(
             if group is not None:
                 apart &= (group[part][:, None] != group[others]) | (group[part][:, None] < 0)
             figures.add((a[part] @ p[others].T).masked_fill(~apart, -torch.inf), part, others)
-    return Behaviour(n, figures.anchors, count, share, spread, together, *tolerances, *figures.of_labels(), figures.means())
+    return Behaviour(
+        n, figures.anchors, count, share, spread, together, *tolerances, *figures.of_labels(), figures.means()
+    )
 
 
 def sets_of(n: int, size: int, seed: int) -> list[tuple[LongTensor, LongTensor]]:

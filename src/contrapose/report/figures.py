@@ -202,6 +202,41 @@ def curve(
     }
 
 
+def over_temperatures(
+    points: Mapping[float, Mapping[str, float]], own: float | None, most: float | None = None
+) -> Figure:
+    """A value with its interval at each temperature, on an axis of its logarithm; the run's own filled, the rest open; `most` dashed."""
+    temperatures = sorted(points)
+    scores = [points[each] for each in temperatures]
+    said_of = [f"temperature {each:g}<br>{said(score)}" for each, score in zip(temperatures, scores, strict=True)]
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": temperatures,
+            "y": [score["value"] for score in scores],
+            "error_y": intervals(scores, ACCENT),
+            "line": {"color": ACCENT, "width": 2},
+            "marker": {
+                "color": ACCENT,
+                "size": 9,
+                "symbol": ["circle" if each == own else "circle-open" for each in temperatures],
+            },
+            "hoverinfo": "text",
+            "hovertext": said_of,
+        }
+    ]
+    if most is not None:
+        ends = [temperatures[0], temperatures[-1]]
+        line = {"color": QUIET, "width": 1.5, "dash": "dash"}
+        data.append(
+            {"type": "scatter", "mode": "lines", "x": ends, "y": [most, most], "line": line, "hoverinfo": "skip"}
+        )
+    axis = {"zeroline": False, "fixedrange": True}
+    across = {**axis, "type": "log", "title": {"text": "temperature", "standoff": 4}, "tickvals": temperatures}
+    return {"data": data, "layout": layout(220, xaxis=across, yaxis={**axis, "nticks": 5})}
+
+
 def pair_map(
     queries: Sequence[Sequence[float]], candidates: Sequence[Sequence[float]], texts: Sequence[tuple[str, str]]
 ) -> Figure:
