@@ -247,7 +247,7 @@ def task_of_sweep(
         "columns": config["data"]["columns"],
         "encoder": pristine.record(),
         "looked_at": {**seen.identity, "columns": list(seen.columns), "labelled": seen.labelled and seen.labelled.how},
-        "score": {name: content_of(source) for name, source in score.items()},
+        "score": {name: content_of(source, rooms.data.read_data) for name, source in score.items()},
     }
     return SweepTask(rooms.data.open_data(table, kind.card, pristine), pristine, seen, protocols, facts)
 

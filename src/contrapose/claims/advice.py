@@ -56,10 +56,10 @@ def of_hearing(record: Mapping[str, Any]) -> list[str]:
             "The run's own temperature is not known, so nothing is said of it; the table has those that were asked for."
         ]
     at = next(each for each in trained["by_temperature"] if each["temperature"] == own)
-    many, share = trained["negatives"], trained["share"]
+    many = trained["negatives"]
     said = [
         f"At this run's temperature, {own:g}, an anchor is pushed from {at['effective']:.1f} of its {many:,} negatives in effect; "
-        f"the hardest {share:.0%} bear {at['hardest']:.0%} of the force."
+        f"{the_hardest(trained)} {at['hardest']:.0%} of the force."
     ]
     if at["effective"] < HEARS_ONE:
         said.append(
@@ -73,6 +73,10 @@ def of_hearing(record: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def the_hardest(trained: Mapping[str, Any]) -> str:
+    return "the hardest alone bears" if trained["hardest"] == 1 else f"the hardest {trained['hardest']:,} bear"
+
+
 def of_labels(record: Mapping[str, Any]) -> list[str]:
     own, trained = record["temperature"], record["behaviour"]["trained"]
     if trained["tolerance"] is None:
@@ -81,7 +85,12 @@ def of_labels(record: Mapping[str, Any]) -> list[str]:
             "labelled rows are given by --on DATA, a column of another name by --map label=YOURS."
         ]
     hardest, chance = trained["hardest_same_label"], trained["all_same_label"]
-    said = f"Of the hardest {trained['share']:.0%} of negatives {hardest:.0%} have the anchor's label, of all negatives {chance:.0%}"
+    these = (
+        "Of the hardest negatives"
+        if trained["hardest"] == 1
+        else f"Of the {trained['hardest']:,} hardest negatives of each anchor"
+    )
+    said = f"{these} {hardest:.0%} have the anchor's label, of all negatives {chance:.0%}"
     at = next((each for each in trained["by_temperature"] if each["temperature"] == own), None)
     if at is None:
         return [f"{said}."]
@@ -137,7 +146,7 @@ def trend(uniformities: Mapping[float, np.ndarray]) -> str:
     figures = ", ".join(f"{each:.2f}" for each in found)
     if min(found) >= FOLLOWS:
         return f"The lower the temperature, the more even the embeddings: rank correlation of temperature and uniformity by seed {figures}."
-    return f"Uniformity does not follow the temperature here: rank correlation by seed {figures}."
+    return f"Uniformity does not rise with the temperature in every seed: rank correlation by seed {figures}."
 
 
 def listed(temperatures: Sequence[float] | Any) -> str:

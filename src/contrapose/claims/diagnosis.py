@@ -21,7 +21,7 @@ METERS = {
     "hardest_same_label": "part of the hardest negatives that has the anchor's label",
     "all_same_label": "part of all negatives that has the anchor's label: chance for the line above",
 }
-COLUMNS = ("temperature", "entropy", "effective negatives", "force on the hardest", "force on the anchor's label")
+COLUMNS = ("temperature", "entropy", "effective negatives", "force on the hardest {}", "force on the anchor's label")
 
 
 class Diagnosis:
@@ -58,7 +58,7 @@ class Diagnosis:
                 f"{at['hardest']:.1%}",
             ]
             rows.append(row + ([f"{at['same_label']:.1%}"] if labelled else []))
-        return [list(COLUMNS[: len(rows[0])]), *rows]
+        return [[name.format(trained["hardest"]) for name in COLUMNS[: len(rows[0])]], *rows]
 
     def swept(self) -> list[list[str]] | None:
         """Each measure of the trainings with each temperature, mean and interval over seeds; None without a sweep."""

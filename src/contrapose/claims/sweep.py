@@ -23,7 +23,7 @@ from contrapose.data.batches import Data
 from contrapose.evaluation.labelled import Labelled
 from contrapose.evaluation.probes import NEIGHBOURS, knn_probe
 from contrapose.geometry import alignment, tolerance, uniformity
-from contrapose.training.encoder import Encoder
+from contrapose.training.encoder import Encoder, together
 from contrapose.training.interrupts import interrupts
 from contrapose.training.method import Method
 from contrapose.training.plan import refuse_misfits
@@ -106,8 +106,7 @@ class SweepTask:
         return dict(self._facts)
 
     def figures(self, encoders: Mapping[str, Encoder]) -> Figures:
-        system = next(iter(encoders.values())) if len(encoders) == 1 else torch.nn.ModuleDict(encoders)
-        scores = {measure_name(protocol): float(protocol.score(system)) for protocol in self.protocols}
+        scores = {measure_name(protocol): float(protocol.score(together(encoders))) for protocol in self.protocols}
         return {**self._looked_at.figures(encoders), **scores}
 
 

@@ -6,6 +6,7 @@ a function of the similarities and the temperature alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ class Behaviour:
     uniformity: log of the mean of exp(-2 |x - y|²), lower is more even (plots in the literature often show the negative).
     tolerance: the mean cosine over all pairs, counted as 0 where labels differ, as in the paper; same_label_cosine: over the pairs of one
     label, which is the same but for the share of such pairs. alignment: the mean squared distance of an anchor to its positive.
-    share: what part of the negatives counts as the hardest. hardest_same_label: what part of these has the anchor's label; all_same_label:
+    share: what part of the negatives counts as the hardest, hardest of them in number. hardest_same_label: what part of these has the anchor's label; all_same_label:
     of all negatives. None where there are no labels, or no positives.
     """
 
@@ -52,6 +53,7 @@ class Behaviour:
     anchors: int
     negatives: int
     share: float
+    hardest: int
     uniformity: float
     alignment: float | None
     tolerance: float | None
@@ -121,7 +123,16 @@ def behaviour(
                 apart &= (group[part][:, None] != group[others]) | (group[part][:, None] < 0)
             figures.add((a[part] @ p[others].T).masked_fill(~apart, -torch.inf), part, others)
     return Behaviour(
-        n, figures.anchors, count, share, spread, together, *tolerances, *figures.of_labels(), figures.means()
+        n,
+        figures.anchors,
+        count,
+        share,
+        max(1, math.ceil(count * share - 1e-9)),
+        spread,
+        together,
+        *tolerances,
+        *figures.of_labels(),
+        figures.means(),
     )
 
 

@@ -16,7 +16,7 @@ def write_diagnosis(page: Mapping[str, Any], path: Path) -> None:
     trained, own = page["record"]["behaviour"]["trained"], page["record"]["temperature"]
     heard = {
         "Effective number of negatives": ("effective", trained["negatives"]),
-        f"Share of the force on the hardest {trained['share']:.0%}": ("hardest", None),
+        f"Share of the force on the hardest {trained['hardest']:,}": ("hardest", None),
         "Share of the force on rows of the anchor's label": ("same_label", None),
     }
     figures, hearing, trainings = {}, {}, {}
