@@ -21,7 +21,7 @@ from contrapose.errors import (
     UsageInvalid,
 )
 from contrapose.text.pairs import Pairs
-from tests.conftest import WORDS
+from tests.text.tiny import WORDS
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from contrapose.errors import ArgumentInvalid, NoNegatives
+from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
 from contrapose.objectives import hard, hard_contrastive, nearest_negative, released, simple_contrastive
 from tests.objectives.numbers import EXACT, normal
 
@@ -59,6 +59,72 @@ def test_the_nearest_negative_is_a_triplet_without_margin(case):
     a, bank, index, _, own, others = case
     found = nearest_negative(a, bank, index=index, reduction="none")
     torch.testing.assert_close(found, (others[:, 0] - own).clamp_min(0), **EXACT)
+
+
+@pytest.fixture
+def apart(case):
+    """Booleans under which anchors have 8, 5, 2, 1 and 0 negatives."""
+    _, _, index, *_ = case
+    kept = torch.zeros(5, 9, dtype=torch.bool)
+    for row, many in enumerate([8, 5, 2, 1, 0]):
+        kept[row, [column for column in range(9) if column != index[row]][:many]] = True
+    return kept
+
+
+def left(cosines, index, apart, row):
+    """An anchor's negatives, hardest first."""
+    return sorted((float(cosines[row, c]) for c in range(9) if apart[row, c] and c != index[row]), reverse=True)
+
+
+@pytest.mark.parametrize("chunk", [2**22, 20])
+@pytest.mark.parametrize("hardest", [3, 0.5])
+def test_columns_that_are_no_negatives_are_left_out(case, apart, chunk, hardest, monkeypatch):
+    monkeypatch.setattr(hard, "CHUNK", chunk)
+    a, bank, index, cosines, own, _ = case
+    given = {"index": index, "pair": apart, "reduction": "none"}
+    found = hard_contrastive(a, bank, temperature=0.3, hardest=hardest, **given)
+    simple = simple_contrastive(a, bank, hardest=hardest, **given)
+    every = simple_contrastive(a, bank, **given)
+    triplet = nearest_negative(a, bank, **given)
+    for row in range(5):
+        negatives = left(cosines, index, apart, row)
+        kept = negatives[: hardest if hardest == 3 else max(1, len(negatives) // 2)]
+        mine = float(own[row])
+        loss = math.log1p(sum(math.exp((each - mine) / 0.3) for each in kept))
+        assert float(found[row]) == pytest.approx(loss, rel=1e-9)
+        assert float(simple[row]) == pytest.approx(sum(kept) / max(1, len(kept)) - mine, rel=1e-9)
+        assert float(every[row]) == pytest.approx(sum(negatives) / max(1, len(negatives)) - mine, rel=1e-9)
+        assert float(triplet[row]) == pytest.approx(max(0.0, negatives[0] - mine) if negatives else 0.0, abs=1e-12)
+
+
+def test_with_all_kept_nothing_changes(case):
+    a, bank, index, *_ = case
+    every = torch.ones(5, 9, dtype=torch.bool)
+    for loss in (
+        lambda **given: hard_contrastive(a, bank, temperature=0.3, hardest=3, index=index, **given),
+        lambda **given: hard_contrastive(
+            a, bank, temperature=0.3, hardest=3, index=index, positive_kept=False, **given
+        ),
+        lambda **given: simple_contrastive(a, bank, index=index, positive_in_sum=True, **given),
+        lambda **given: simple_contrastive(a, bank, index=index, **given),
+        lambda **given: nearest_negative(a, bank, index=index, **given),
+    ):
+        torch.testing.assert_close(loss(pair=every), loss(), **EXACT)
+
+
+def test_gradients_beside_an_anchor_without_negatives(case, apart):
+    a, bank, index, *_ = case
+    loss = hard_contrastive(a.requires_grad_(), bank, temperature=0.3, hardest=3, index=index, pair=apart)
+    (slope,) = torch.autograd.grad(loss, a)
+    assert bool(slope.isfinite().all())
+    assert not slope[4].any()
+
+
+def test_a_pair_of_another_kind_is_refused(case):
+    a, bank, index, *_ = case
+    for pair in (torch.ones(5, 8, dtype=torch.bool), torch.ones(5, 9)):
+        with pytest.raises(ShapesDiffer, match="booleans of shape"):
+            nearest_negative(a, bank, index=index, pair=pair)
 
 
 @pytest.mark.parametrize("chunk", [2**22, 7])
