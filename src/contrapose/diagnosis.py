@@ -24,6 +24,7 @@ from contrapose.evaluation.labelled import divide
 from contrapose.export.model_folder import load
 from contrapose.opening import content_of, facts_of, of_method, rooms_of, said
 from contrapose.report.diagnosis import write_diagnosis
+from contrapose.training.bar import Bar
 from contrapose.training.method import Method
 from contrapose.training.run_folder import RunFolder, flattened, write_text
 from contrapose.training.settings import MethodSettings, parse_settings
@@ -266,9 +267,9 @@ def measured(
 ) -> dict[str, Any]:
     """The meters of one system, as JSON values."""
     vectors = seen.vectors(encoders, progress)
-    return asdict(
-        behaviour(*vectors, temperatures=temperatures, negatives=negatives, labels=seen.labels, group=seen.group)
-    )
+    given = {"temperatures": temperatures, "negatives": negatives, "labels": seen.labels, "group": seen.group}
+    with Bar("Looking", len(vectors[0]), shown=progress) as bar:
+        return asdict(behaviour(*vectors, **given, advance=bar.advance))
 
 
 def command_of(

@@ -7,7 +7,7 @@ a function of the similarities and the temperature alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +74,7 @@ def behaviour(
     group: LongTensor | None = None,
     share: float = 0.01,
     seed: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> Behaviour:
     """The meters of embeddings, and the relative penalties that InfoNCE would set on their negatives at each temperature.
 
@@ -91,6 +92,7 @@ def behaviour(
         group: (n,) integers; rows of one group are not each other's negatives, below 0 of no group.
         share: the part of the negatives that counts as the hardest, in (0, 1]; at least one negative.
         seed: of the draw.
+        advance: told how many anchors are done, part by part, for a progress bar.
 
     Raises:
         TemperatureInvalid: a temperature that is not a positive number, or none at all.
@@ -122,6 +124,8 @@ def behaviour(
             if group is not None:
                 apart &= (group[part][:, None] != group[others]) | (group[part][:, None] < 0)
             figures.add((a[part] @ p[others].T).masked_fill(~apart, -torch.inf), part, others)
+            if advance is not None:
+                advance(len(part))
     return Behaviour(
         n,
         figures.anchors,

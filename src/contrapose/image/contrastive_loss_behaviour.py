@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import LongTensor, Tensor
 from torch.nn import functional
 
@@ -18,7 +18,7 @@ from contrapose.hardness import effective_negatives, temperature_for_entropy
 from contrapose.image._heads import mlp
 from contrapose.image.views import ViewSettings, views_of
 from contrapose.objectives import hard_contrastive, info_nce, nearest_negative, released, simple_contrastive
-from contrapose.training.method import Card, Method, Terms, View, ViewMethod
+from contrapose.training.method import Card, Terms, View, ViewMethod
 
 WATCHED = 32  # anchors whose negatives are counted at each step
 HIGHEST = 10.0  # where the search for a temperature ends, as in the released code
@@ -143,7 +143,7 @@ class ContrastiveLossBehaviour(ViewMethod):
         return self.encoder(view.inputs)
 
     def objective(self, embeddings: dict[str, Tensor], batch: Batch) -> Terms:
-        features = functional.normalize(self.head(torch.cat(list(embeddings.values()))).float(), dim=1)
+        features = self.project(torch.cat(list(embeddings.values())))
         if self.settings.negatives == "bank":
             self.projected = features.detach()
             columns, own, others = self.bank.to(features), batch.rows.to(features.device), batch.data.group
@@ -211,8 +211,9 @@ class ContrastiveLossBehaviour(ViewMethod):
             self.bank[rows] = functional.normalize(moved, dim=1)
 
     def project(self, vectors: Tensor) -> Tensor:
-        """(n, dim) vectors of the encoder to what the loss compares, (n, projection), at length 1; the method in evaluation mode."""
-        return functional.normalize(self.head(vectors), dim=1)
+        """(n, dim) vectors as the encoder's `forward` gives them to what the loss compares, (n, projection) at length 1, at least float32."""
+        projected = self.head(vectors)
+        return functional.normalize(projected.to(torch.promote_types(projected.dtype, torch.float32)), dim=1)
 
     def chance(self, batch: Batch) -> dict[str, float]:
         settings, available = self.settings, self.negatives(len(batch), batch.data.facts)
