@@ -81,9 +81,12 @@ def diagnose(
         progress: show bars.
 
     Raises:
-        RunMissing: there is no run; ModelFolderInvalid: it has not finished.
+        RunMissing: there is no run.
+        ModelFolderInvalid: the run has not finished.
         TemperatureMissing: its method has no setting `temperature`.
         TemperatureInvalid: a temperature is not a positive number.
+        ProtocolDataInvalid: no two rows have the same label, or kNN has too few of one.
+        ClaimFolderTaken: `out` holds something else.
         UsageInvalid: data that only Python held and no `on`, fewer than three seeds, fewer than two temperatures in a sweep.
         Stopped: after Ctrl-C in a sweep, with everything saved.
     """

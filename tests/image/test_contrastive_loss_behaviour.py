@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
 
+import contrapose
 from contrapose.data.batches import Batch, Data, seeded
 from contrapose.errors import SettingInvalid
 from contrapose.geometry import uniformity
@@ -20,9 +22,11 @@ from contrapose.image.contrastive_loss_behaviour import ContrastiveLossBehaviour
 from contrapose.image.data import open_data, read_data
 from contrapose.image.encoder import ImageEncoder
 from contrapose.objectives import nt_xent
+from contrapose.training.interrupts import Stopped
 from contrapose.training.loop import fit
 from contrapose.training.settings import parse_settings
-from tests.training.children import started
+from tests.training.children import started, weights
+from tests.training.toys import Toy, signals
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "contrastive_loss_behaviour.npz"
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
@@ -217,6 +221,37 @@ def test_the_simple_loss_spreads_features_less(seed: int, tmp_path: Path) -> Non
         pixels = model.encoder.pixels(torch.from_numpy(digits)[:, None])
         spread[name] = uniformity(model.eval().project(model.encoder(pixels)).detach())
     assert spread["low"] < spread["simple"] - 0.3
+
+
+@pytest.mark.parametrize("given", [{"negatives": "bank", "loss": "hard", "hardest": 4}, {"entropy": 1.2}], ids=str)
+def test_a_stopped_run_goes_on_to_the_same_bits(given: dict, tmp_path: Path) -> None:
+    digits = np.round(load_digits().images[:20] * 255 / 16).astype(np.uint8)
+    data = open_data(read_data({"image": digits}), ContrastiveLossBehaviour.card, small_network(0))
+    settings = {"batch_size": 8, "projection": 6, "steps": 5, "log_every": 1, "precision": "fp32", **given}
+    toy = Toy("behaviour", ContrastiveLossBehaviour, lambda: data, lambda: small_network(0), settings)
+    unbroken, broken = started(tmp_path / "unbroken"), started(tmp_path / "broken")
+    toy.fit(unbroken)
+    with pytest.raises(Stopped):
+        toy.fit(broken, reporter=signals(signal.SIGTERM, after=3))
+    toy.fit(broken)
+    assert weights(broken) == weights(unbroken)
+
+
+def test_a_run_on_images_is_diagnosed(tmp_path: Path) -> None:
+    digits = load_digits()
+    images = {"image": np.round(digits.images[:60] * 255 / 16).astype(np.uint8), "label": digits.target[:60]}
+    np.savez(tmp_path / "digits.npz", **images)
+    asked = {"batch_size": 16, "steps": 2, "projection": 6, "temperature": 0.2}
+    encoder = {"name": "mlp", "size": 8, "channels": 1, "width": 16}
+    data = tmp_path / "digits.npz"
+    contrapose.train(
+        "contrastive_loss_behaviour", data, encoder=encoder, out=tmp_path / "run", progress=False, settings=asked
+    )
+    found = contrapose.diagnose(tmp_path / "run", temperatures=[1.0], progress=False).record
+    trained = found["behaviour"]["trained"]
+    assert (found["temperature"], trained["rows"], trained["negatives"]) == (0.2, 60, 30)
+    assert trained["all_same_label"] == pytest.approx(0.09, abs=0.03)
+    assert trained["alignment"] is None
 
 
 def small_network(seed: int) -> ImageEncoder:

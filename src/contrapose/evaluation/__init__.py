@@ -1,5 +1,6 @@
 """Evaluation that knows no modality: protocols, intervals, results."""
 
+from contrapose.evaluation.behaviour import AtTemperature, Behaviour, behaviour
 from contrapose.evaluation.classification import classification
 from contrapose.evaluation.clustering import clustering
 from contrapose.evaluation.intervals import Interval, bootstrap, bootstrap_difference, bootstrap_figures
@@ -12,10 +13,13 @@ from contrapose.evaluation.retrieval import Retrieval, retrieval, retrieval_by_s
 from contrapose.evaluation.similarity import length_bias, pair_cosines, spearman, sts
 
 __all__ = [
+    "AtTemperature",
+    "Behaviour",
     "Interval",
     "Result",
     "Retrieval",
     "Score",
+    "behaviour",
     "bootstrap",
     "bootstrap_difference",
     "bootstrap_figures",
