@@ -63,9 +63,10 @@ def diagnose(
     on the hardest 1 % and on rows of the anchor's own label. Each anchor has as many negatives as in training. The encoder's output is looked
     at; a projection head that training puts between it and the loss is not.
 
-    `sweep=True` also trains the method anew with each temperature, `seeds` times, with the run's other settings (`settings` override them),
-    and measures uniformity, tolerance and kNN accuracy on the same rows, and every protocol of `score={"retrieval": "dev.csv"}`.
-    Without a column `split` a quarter of the rows of each label is told by the others. What was stopped goes on by the same call.
+    `sweep=True` also trains the method anew with each temperature, `seeds` times, with the run's other settings (`settings` override them) and
+    without choosing weights on development data, and measures uniformity, tolerance and kNN accuracy on the same rows, and every protocol
+    of `score={"retrieval": "dev.csv"}`. Without a column `split` a quarter of the rows of each label is told by the others. What was stopped
+    goes on by the same call.
 
     Args:
         run: a finished run, or its folder.
@@ -153,7 +154,7 @@ def temperature_of(folder: RunFolder) -> float | None:
 
 def asked(temperatures: Sequence[float] | None, own: float | None, sweep: bool, seeds: int) -> list[float]:
     """The temperatures to look at with the run's own, in order. Raises TemperatureInvalid, UsageInvalid."""
-    given = [float(each) for each in (TEMPERATURES if temperatures is None else temperatures)]
+    given = [float(f"{each:.6g}") for each in (TEMPERATURES if temperatures is None else temperatures)]
     for each in given:
         if not (math.isfinite(each) and each > 0):
             raise TemperatureInvalid(

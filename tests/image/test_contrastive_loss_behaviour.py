@@ -172,6 +172,12 @@ def test_chance_is_the_loss_of_vectors_that_say_nothing(given: dict, columns: in
     assert name == given.get("loss", "info_nce")
 
 
+@pytest.mark.parametrize(("said", "kept"), [("25", 25), ("1", 1), ("1.0", 1.0), ("0.1", 0.1)])
+def test_a_number_of_negatives_is_told_from_a_share(said: str, kept: float) -> None:
+    found = parse_settings(ContrastiveLossBehaviour.Settings, {"hardest": said}, owner="the test").hardest
+    assert (found, type(found)) == (kept, type(kept))
+
+
 REFUSED = {
     "no negative kept": ({"loss": "hard", "hardest": 0}, "hardest is a number"),
     "a share above 1": ({"loss": "hard", "hardest": 1.5}, "hardest is a number"),
