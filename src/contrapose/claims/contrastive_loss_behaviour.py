@@ -1,4 +1,4 @@
-"""Behaviour of the contrastive loss: a lower temperature spreads features and parts what is alike; the simple loss fails, and hard negatives repair it."""
+"""Temperature: a lower one spreads features and parts what is alike; the loss without one fails, and hard negatives alone repair it."""
 
 from __future__ import annotations
 
@@ -123,8 +123,8 @@ claim = Claim(
     experiments=(
         Experiment(
             "Digits of 8 x 8 pixels",
-            "A multi-layer perceptron of 64, 256 and 128 units, and a linear head of 32 dimensions with BatchNorm, from random weights; two views of each "
-            "image are turned, scaled, shifted, brightened and noisy. The hard losses keep 25 of 254 negatives.",
+            "A multi-layer perceptron of 64, 256 and 128 units, and a linear head of 32 dimensions with BatchNorm, from random weights; two views of "
+            "each image are turned, scaled, shifted, brightened and noisy. The hard losses keep 25 of 254 negatives.",
             SpreadTask,
             {
                 "batch_size": 128,
@@ -134,7 +134,7 @@ claim = Claim(
                 "weight_decay": 0.0,
                 "precision": "fp32",
             },
-            {"learning_rate": (2e-3,)},
+            {"learning_rate": (2e-3, 5e-3)},
             minutes=5,
             tuning_seeds=1,
         ),

@@ -45,8 +45,8 @@ class Behaviour:
     uniformity: log of the mean of exp(-2 |x - y|²), lower is more even (plots in the literature often show the negative).
     tolerance: the mean cosine over all pairs, counted as 0 where labels differ, as in the paper; same_label_cosine: over the pairs of one
     label, which is the same but for the share of such pairs. alignment: the mean squared distance of an anchor to its positive.
-    share: what part of the negatives counts as the hardest, hardest of them in number. hardest_same_label: what part of these has the anchor's label; all_same_label:
-    of all negatives. None where there are no labels, or no positives.
+    share: what part of the negatives counts as the hardest, hardest of them in number. hardest_same_label: what part of these has the anchor's label;
+    all_same_label: of all negatives. None where there are no labels, or no positives.
     """
 
     rows: int
