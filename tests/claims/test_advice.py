@@ -15,7 +15,7 @@ def record(
     at = {"temperature": 0.1, "entropy": 3.0, "effective": effective, "hardest": 0.4, "same_label": same_label}
     labelled = None if same_label is None else 0.6
     trained = {
-        "rows": 100, "anchors": 100, "negatives": 63, "share": 0.01, "hardest": 1, "uniformity": after, "alignment": None,
+        "rows": 100, "zero_rows": 0, "anchors": 100, "negatives": 63, "share": 0.01, "hardest": 1, "uniformity": after, "alignment": None,
         "tolerance": labelled, "same_label_cosine": labelled, "hardest_same_label": labelled, "all_same_label": labelled,
         "by_temperature": [at],
     }  # fmt: skip

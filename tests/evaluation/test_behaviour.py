@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from contrapose.errors import ArgumentInvalid, NoNegatives, NonFinite, ShapesDiffer, TemperatureInvalid
 from contrapose.evaluation.behaviour import behaviour, sets_of
+from contrapose.geometry import tolerance
 
 
 def rows(n: int, d: int = 6, seed: int = 0) -> Tensor:
@@ -91,9 +93,19 @@ def test_rows_of_a_group_are_no_negatives() -> None:
     assert found.by_temperature[0].effective == pytest.approx((6 * 5 + 2 * 7) / 8, rel=1e-4)
 
 
+def test_a_vector_of_zeros_is_counted_and_has_no_part_in_tolerance() -> None:
+    x = rows(11)
+    x[4] = 0
+    found = behaviour(x, temperatures=[1e6], labels=LABELS)
+    rest = [row for row in range(11) if row != 4]
+    assert (found.zero_rows, behaviour(rows(11), temperatures=[1.0]).zero_rows) == (1, 0)
+    assert found.same_label_cosine == pytest.approx(tolerance(x[rest], LABELS[rest], mean_over="same_label"))
+    assert found.anchors == 11
+
+
 def test_the_draw_is_repeatable_and_parts_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = behaviour(rows(30), temperatures=[0.1], negatives=8, labels=torch.arange(30) % 4)
-    monkeypatch.setattr("contrapose.evaluation.behaviour.SIMILARITIES", 10)
+    monkeypatch.setattr(sys.modules[behaviour.__module__], "SIMILARITIES", 10)  # the function has the module's name
     parts = behaviour(rows(30), temperatures=[0.1], negatives=8, labels=torch.arange(30) % 4)
     assert parts.by_temperature[0].entropy == pytest.approx(whole.by_temperature[0].entropy, rel=1e-6)
     assert parts.hardest_same_label == pytest.approx(whole.hardest_same_label)

@@ -44,6 +44,11 @@ def advice(record: Mapping[str, Any]) -> list[str]:
 def of_spread(record: Mapping[str, Any]) -> list[str]:
     before, after = (record["behaviour"][name]["uniformity"] for name in ("untrained", "trained"))
     said = [f"Training took uniformity from {before:.2f} to {after:.2f} (lower is more even)."]
+    zeros, rows = (record["behaviour"]["trained"][name] for name in ("zero_rows", "rows"))
+    if zeros:
+        said.append(
+            f"{zeros:,} of {rows:,} rows have a vector of zeros, which says nothing of them; tolerance leaves them out."
+        )
     if after > TOGETHER:
         said.append("All rows point nearly one way: look at the run's health line before its temperature.")
     return said

@@ -68,8 +68,10 @@ class LookedAt:
         if len(vectors) > 1:
             found["alignment"] = alignment(*vectors)
         if self.labels is not None:
-            found["tolerance"] = tolerance(vectors[0], self.labels)
-            found["same-label cosine"] = tolerance(vectors[0], self.labels, mean_over="same_label")
+            directed = vectors[0].any(dim=1)  # a vector of zeros has no direction
+            rows, labels = vectors[0][directed], self.labels[directed]
+            found["tolerance"] = tolerance(rows, labels)
+            found["same-label cosine"] = tolerance(rows, labels, mean_over="same_label")
         if self.labelled is not None:
             train, test = (vectors[0][rows] for rows in (self.labelled.train, self.labelled.test))
             found[KNN] = float((knn_probe(train, self.labelled.known, test) == self.labelled.truth).mean())

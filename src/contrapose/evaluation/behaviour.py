@@ -41,6 +41,7 @@ class AtTemperature:
 class Behaviour:
     """The meters of n embeddings, and what InfoNCE would do to them at each temperature.
 
+    zero_rows: vectors of zeros, which have no direction: tolerance leaves them out; elsewhere their cosine with everything is 0.
     anchors: those with at least one negative, over which means are taken. negatives: of each anchor, before rows of its group are left out.
     uniformity: log of the mean of exp(-2 |x - y|²), lower is more even (plots in the literature often show the negative).
     tolerance: the mean cosine over all pairs, counted as 0 where labels differ, as in the paper; same_label_cosine: over the pairs of one
@@ -50,6 +51,7 @@ class Behaviour:
     """
 
     rows: int
+    zero_rows: int
     anchors: int
     negatives: int
     share: float
@@ -112,8 +114,10 @@ def behaviour(
         if numbers is not None and numbers.shape != (n,):
             raise ShapesDiffer(f"{name} must hold one integer for each of the {n} rows; got {tuple(numbers.shape)}.")
     together = None if positives is None else alignment(anchors, positives)
+    directed = anchors.any(dim=1)
     tolerances = [
-        None if labels is None else tolerance(anchors, labels, mean_over=over) for over in ("all", "same_label")
+        None if labels is None else tolerance(anchors[directed], labels[directed], mean_over=over)
+        for over in ("all", "same_label")
     ]
     figures = Figures(temperatures, share, labels)
     a = functional.normalize(anchors.float(), dim=1)
@@ -127,17 +131,9 @@ def behaviour(
             if advance is not None:
                 advance(len(part))
     return Behaviour(
-        n,
-        figures.anchors,
-        count,
-        share,
-        max(1, math.ceil(count * share - 1e-9)),
-        spread,
-        together,
-        *tolerances,
-        *figures.of_labels(),
-        figures.means(),
-    )
+        n, int((~directed).sum()), figures.anchors, count, share, max(1, math.ceil(count * share - 1e-9)), spread, together,
+        *tolerances, *figures.of_labels(), figures.means(),
+    )  # fmt: skip
 
 
 def sets_of(n: int, size: int, seed: int) -> list[tuple[LongTensor, LongTensor]]:

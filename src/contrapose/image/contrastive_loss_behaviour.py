@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import LongTensor, Tensor
 from torch.nn import functional
 
@@ -93,6 +93,12 @@ class ContrastiveLossBehaviour(ViewMethod):
         variant: Literal["paper", "official"] = Field(
             "paper", description="Whether the positive stands in the denominator once, or competes for a place."
         )
+
+        @field_validator("hardest", mode="before")
+        @classmethod
+        def number_or_share(cls, said: Any) -> Any:
+            """Of the text "1.0" pydantic makes the number 1; here it is the share."""
+            return float(said) if isinstance(said, str) and "." in said else said
 
         @model_validator(mode="after")
         def together(self) -> ContrastiveLossBehaviour.Settings:
