@@ -23,7 +23,7 @@ class BYOL(ViewMethod):
 
     Pick it where two images of a batch often show the same thing, so that negatives would push apart what belongs together, and where
     batches are small. Nothing in the loss forbids one vector for all images; the prediction head and the slow copy keep from it, and
-    "deviation", logged beside the loss, says whether they do: about $1/\sqrt d$ for spread vectors of d dimensions, near 0 for collapsed ones.
+    "deviation", logged beside the loss, says whether they do: about 1/√d for spread vectors of d dimensions, near 0 for collapsed ones.
 
     With the online network and head $z$, the prediction head $q(z)$ and the copy's $z'$, both views either way,
 

@@ -18,7 +18,7 @@ class SimSiam(ViewMethod):
     r"""Learn from images without labels and without negatives, with one network alone.
 
     Pick it where `byol` is wanted at half its cost: there is no copy. What keeps all vectors from becoming one is the prediction head and that no
-    gradient flows into what is foretold. Watch "deviation": about $1/\sqrt d$ for spread vectors of d dimensions, near 0 for collapsed ones.
+    gradient flows into what is foretold. Watch "deviation": about 1/√d for spread vectors of d dimensions, near 0 for collapsed ones.
 
     With heads $z$ and $p = h(z)$ of either view and $\mathrm{sg}$ a stopped gradient,
 
