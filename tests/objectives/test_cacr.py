@@ -5,7 +5,15 @@ import torch
 from torch.nn import functional
 
 from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
-from contrapose.objectives import cacr, cacr_attraction, cacr_euclidean, cacr_rbf, cacr_repulsion, repulsion_weights
+from contrapose.objectives import (
+    cacr,
+    cacr_attraction,
+    cacr_euclidean,
+    cacr_queue,
+    cacr_rbf,
+    cacr_repulsion,
+    repulsion_weights,
+)
 from contrapose.objectives._tiles import pairs
 from tests.objectives.numbers import EXACT, normal
 
@@ -136,6 +144,80 @@ def test_the_query_further_from_its_key_counts_more_in_the_euclidean_form():
     expected = (share * (pull - (weights * each).sum(2))).sum(0)
     found = cacr_euclidean(queries, keys, temperature=0.3, reduction="none")
     torch.testing.assert_close(found, expected, **EXACT)
+
+
+@pytest.mark.parametrize("t_neg", [0.0, 2.0])
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_the_form_with_a_queue_follows_the_formula(t_neg, in_batch):
+    z = [view.requires_grad_() for view in views(3, b=4)]
+    keys, queue = [normal(4, 5, seed=10 + view) for view in range(3)], normal(7, 5, seed=20)
+    losses = []
+    for v, query in enumerate(z):
+        pull = torch.stack([cost(query, keys[u]).diagonal() for u in range(3) if u != v], 1)
+        pull = ((1.5 * pull).softmax(1).detach() * pull).sum(1)
+        columns = torch.cat([query, queue]) if in_batch else queue
+        each = cost(query, columns)
+        own = torch.eye(*each.shape, dtype=torch.bool) & torch.tensor(in_batch)
+        weights = (-t_neg * each).masked_fill(own, -torch.inf).softmax(1).detach()
+        losses.append((2 * pull - 3 * (weights * each).sum(1)).mean())
+    expected = torch.stack(losses).mean()
+    found = cacr_queue(z, keys, queue=queue, t_pos=1.5, t_neg=t_neg, alpha=2.0, beta=3.0, in_batch=in_batch)
+    torch.testing.assert_close(found, expected, **EXACT)
+    for ours, plain in zip(torch.autograd.grad(found, z), torch.autograd.grad(expected, z), strict=True):
+        torch.testing.assert_close(ours, plain, **EXACT)
+
+
+@pytest.mark.parametrize("t_neg", [0.0, 2.0])
+def test_rows_of_a_group_do_not_push_each_other(t_neg):
+    z, group = [view.requires_grad_() for view in views(2)], torch.tensor([3, -1, 3, 5, -1, 5])
+    same = (group[:, None] == group) & (group[:, None] >= 0) | torch.eye(6, dtype=torch.bool)
+    each = cost(*z)
+    weights = (-t_neg * each).masked_fill(same, -torch.inf).softmax(1)
+    expected = -(weights * each).sum(1).mean()
+    found = cacr_repulsion(z, t_neg=t_neg, group=group)
+    torch.testing.assert_close(found, expected, **EXACT)
+    for ours, plain in zip(torch.autograd.grad(found, z), torch.autograd.grad(expected, z), strict=True):
+        torch.testing.assert_close(ours, plain, **EXACT)
+
+
+@pytest.mark.parametrize("t_neg", [0.0, 2.0])
+def test_a_row_without_negatives_is_not_pushed(t_neg):
+    group = torch.zeros(6, dtype=torch.long)
+    assert float(cacr_repulsion(views(2), t_neg=t_neg, group=group)) == 0
+
+
+@pytest.mark.parametrize("t_neg", [0.0, 2.0])
+def test_stored_keys_of_a_group_do_not_push_its_rows(t_neg):
+    group, queue = torch.tensor([0, 1, 2, -1]), normal(3, 5, seed=20)
+    found = cacr_queue(
+        views(2, b=4), views(2, b=4), queue=queue, t_neg=t_neg, group=group, queue_group=torch.tensor([0, 7, -1])
+    )
+    pull = cacr_queue(views(2, b=4), views(2, b=4), queue=queue, beta=0.0)
+    pushes = []
+    for query in views(2, b=4):
+        each = cost(query, torch.cat([query, queue]))
+        out = torch.eye(4, 7, dtype=torch.bool)
+        out[0, 4] = True
+        weights = (-t_neg * each).masked_fill(out, -torch.inf).softmax(1)
+        pushes.append((weights * each).sum(1).mean())
+    torch.testing.assert_close(found, pull - torch.stack(pushes).mean(), **EXACT)
+
+
+def test_keys_of_a_group_push_no_query_of_it_in_the_asymmetric_forms():
+    queries, keys, group = views(2, b=4), normal(4, 5, seed=7), torch.tensor([0, 1, 0, -1])
+    other = keys.clone()
+    other[2] = normal(1, 5, seed=8)[0]  # row 0 must not see it, row 1 must
+    for loss in (cacr_rbf, cacr_euclidean):
+        one, two = (loss(queries, each, group=group, reduction="none") for each in (keys, other))
+        assert one[0] == pytest.approx(float(two[0]))
+        assert one[1] != pytest.approx(float(two[1]))
+
+
+def test_the_form_with_a_queue_wants_a_key_a_view_and_a_negative():
+    with pytest.raises(ShapesDiffer, match="2 queries and 1 keys"):
+        cacr_queue(views(2), views(1))
+    with pytest.raises(NoNegatives):
+        cacr_queue(views(2), views(2), in_batch=False)
 
 
 def test_rbf_of_one_query_is_cross_entropy_times_two_temperatures():

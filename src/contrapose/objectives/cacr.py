@@ -7,16 +7,18 @@ from itertools import combinations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import LongTensor, Tensor
 
 from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
 from contrapose.objectives._arguments import (
     Reduction,
     check_choice,
+    check_integers,
     check_number,
     check_rows,
     check_temperature,
     divided,
+    groups_apart,
     operands,
     reduced,
     row_products,
@@ -37,6 +39,7 @@ def cacr(
     tau_plus: float = 0.0,
     detach_weights: bool = False,
     symmetric: bool = False,
+    group: LongTensor | None = None,
     normalise: bool = True,
 ) -> Tensor:
     r"""The sum of `cacr_attraction` and `cacr_repulsion` of V >= 2 views, each (b, d), row i with row i.
@@ -55,6 +58,7 @@ def cacr(
         tau_plus: 0, or the share of false negatives that the debiased repulsion takes off; in [0, 1).
         detach_weights: no gradient through the weights, as in the official large-scale recipes; the small-scale code keeps it.
         symmetric: repulsion in both directions of each pair of views; the official code anchors in the first view of a pair alone.
+        group: (b,) integers; rows of one group are never each other's negatives. Below 0: no group. A row that has no negative left is not pushed.
         normalise: False takes unit rows as they stand, as the official code does, whose encoder ends in a normalisation. The loss is the same; the
             gradient keeps its part along each row, which a normalisation before it takes out.
 
@@ -79,6 +83,7 @@ def cacr(
         tau_plus=tau_plus,
         detach_weights=detach_weights,
         symmetric=symmetric,
+        group=group,
         normalise=normalise,
     )
     return pull + push
@@ -111,6 +116,7 @@ def cacr_repulsion(
     tau_plus: float = 0.0,
     detach_weights: bool = False,
     symmetric: bool = False,
+    group: LongTensor | None = None,
     normalise: bool = True,
 ) -> Tensor:
     r"""-beta times the mean over pairs of views v < u and rows i of sum_(j≠i) w_ij c(z_v,i, z_u,j), with w = softmax over j of -t_neg c.
@@ -127,10 +133,13 @@ def cacr_repulsion(
         raise NoNegatives(
             f"{len(rows[0])} row(s): the negatives of a row are the other rows, so at least two are needed."
         )
+    labels = _column_groups(group, None, len(rows[0]), 0)
     pushed = []
     for first, second in combinations(rows, 2):
         for anchors, others in ((first, second), (second, first))[: 2 if symmetric else 1]:
-            push = -beta * _mean_cost_of_negatives(anchors, others, t_neg, detach_weights, products, normalise)
+            push = -beta * _mean_cost_of_negatives(
+                anchors, others, t_neg, detach_weights, products, normalise, True, group, labels
+            )
             if tau_plus:
                 push = (push - tau_plus * _cost(anchors, others)) / (1 - tau_plus)
             pushed.append(push.mean())
@@ -152,14 +161,19 @@ def repulsion_weights(anchors: Tensor, others: Tensor, t_neg: float = 2.0) -> Te
 
 
 def cacr_rbf(
-    queries: Sequence[Tensor], keys: Tensor, *, temperature: float | Tensor = 1.0, reduction: Reduction = "mean"
+    queries: Sequence[Tensor],
+    keys: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    group: LongTensor | None = None,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     r"""The asymmetric form with cross-entropy (RBF; the official ImageNet recipe): several queries against the keys of a momentum encoder.
 
         sum_l p_li CE_i(q_l K' / t) 2t,     p_li = softmax over l of |q_li - k_i|² / t, without gradient
 
     `queries`: L views, each (b, d), through encoder and predictor; `keys`: (b, d). Both are normalised here. The recipe loops over its two global
-    keys, leaves out the query of the same crop, and averages. Keys receive no gradient. At chance 2t log b.
+    keys, leaves out the query of the same crop, and averages. Keys receive no gradient. At chance 2t log b. `group` as for `cacr`.
     Raises TemperatureInvalid, NonFinite, ShapesDiffer, ArgumentInvalid, NoNegatives, DoubleBackward.
     """
     check_temperature(temperature)
@@ -174,11 +188,13 @@ def cacr_rbf(
     cost = torch.stack([_cost(query, keys) for query in queries])
     weights = (cost / scale).softmax(dim=0).detach()
     own = torch.arange(len(keys), device=keys.device)[:, None]
+    labels = _column_groups(group, None, len(keys), 0)
+    apart = None if group is None else groups_apart(group, labels)
     losses = []
     for query in queries:
         query = divided(query, temperature)
         positive = row_products(query, keys)
-        negative, _ = log_sum_exp(query, keys, skip=own, products=products)
+        negative, _ = log_sum_exp(query, keys, skip=own, weight=apart, products=products)
         losses.append(torch.nn.functional.softplus(negative - positive, threshold=40))
     return reduced((weights * torch.stack(losses)).sum(0) * 2 * scale, reduction)
 
@@ -189,14 +205,16 @@ def cacr_euclidean(
     *,
     temperature: float = 1.0,
     queue: Tensor | None = None,
+    group: LongTensor | None = None,
+    queue_group: LongTensor | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
     r"""The asymmetric form with costs: queries are pulled to their own key and pushed from the others, and from a queue.
 
         sum_l p_li ( c(q_li, k_i) - sum_(j≠i) w_lij c(q_li, k_j) ),     c = 1 - cos,
 
-    p = softmax over l of |q_li - k_i|² / t and w = softmax over j of -c / t, both without gradient. `queue` (q, d) adds negatives.
-    The official code sums over the batch (`reduction="sum"`), where its RBF form averages. Arguments and errors otherwise as for `cacr_rbf`.
+    p = softmax over l of |q_li - k_i|² / t and w = softmax over j of -c / t, both without gradient. `queue` (q, d) adds negatives; `queue_group` (q,)
+    is compared with `group`. The official code sums over the batch (`reduction="sum"`), where its RBF form averages. Arguments and errors otherwise as for `cacr_rbf`.
     """
     check_temperature(temperature)
     check_choice("reduction", reduction, ("mean", "sum", "none"))
@@ -206,14 +224,71 @@ def cacr_euclidean(
     columns = torch.cat([keys, *(operands({"queue": each}, "cosine").rows["queue"].to(keys) for each in stored)])
     if len(columns) < 2:
         raise NoNegatives("1 key: a query has no negative; give two rows at least, or a queue.")
-    own = torch.arange(len(keys), device=keys.device)[:, None]
     squared = torch.stack([_cost(query, keys) for query in queries])
     weights = (squared / temperature).softmax(dim=0).detach()
+    labels = _column_groups(group, queue_group, len(keys), len(columns) - len(keys))
     pushes = [
-        1 - softmax_mean(query / temperature, columns, skip=own, detach_weights=True, products=products) * temperature
+        _mean_cost_of_negatives(query, columns, 1 / (2 * temperature), True, products, True, True, group, labels) / 2
         for query in queries
     ]
     return reduced((weights * (squared / 2 - torch.stack(pushes))).sum(0), reduction)
+
+
+def cacr_queue(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    *,
+    queue: Tensor | None = None,
+    t_pos: float = 1.0,
+    t_neg: float = 2.0,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    in_batch: bool = True,
+    group: LongTensor | None = None,
+    queue_group: LongTensor | None = None,
+) -> Tensor:
+    r"""The form with a queue of stored keys (the official MoCo v2 recipe): each of V views is a query, the keys of the others its positives.
+
+        1/V sum_v 1/b sum_i ( alpha sum_(u≠v) w+_u c(q_v,i, k_u,i) - beta sum_n w-_n c(q_v,i, n) ),     c(x, y) = |x - y|²,
+
+    with w+ = softmax over u of t_pos c and w- = softmax over n of -t_neg c, both without gradient. The negatives n of a query are the stored keys and,
+    `in_batch`, the other queries of its own view, which get a gradient of their push too. (In the code the weights of these alone keep
+    their gradient, though nothing says that they should.)
+
+    Args:
+        queries: V >= 2 views, each (b, d), from the online encoder.
+        keys: the same views from the momentum encoder, each (b, d); they get no gradient.
+        queue: (q, d) stored keys of earlier batches; None or empty for none.
+        in_batch: False leaves the other queries of the view out.
+        group: (b,) integers, as for `cacr`.
+        queue_group: (q,) integers, compared with `group` in the same way.
+
+    All are normalised here; the other arguments are as for `cacr`. At least -4 beta; about 2 alpha - 2 beta at chance.
+    Raises ShapesDiffer, NonFinite, ArgumentInvalid, DoubleBackward; NoNegatives where neither the batch nor the queue has one.
+    """
+    check_number("t_pos", t_pos, 0)
+    check_number("t_neg", t_neg, 0)
+    if len(queries) != len(keys):
+        raise ShapesDiffer(f"each view has a query and a key; got {len(queries)} queries and {len(keys)} keys.")
+    rows, products = _unit_views([*queries, *(key.detach() for key in keys)])
+    queries, keys = rows[: len(queries)], rows[len(queries) :]
+    stored = keys[0].new_zeros(0, keys[0].shape[1])
+    if queue is not None and len(queue):
+        check_rows("queue", queue, ("q", keys[0].shape[1]))
+        stored = operands({"queue": queue.detach()}, "cosine").rows["queue"].to(keys[0])
+    labels = _column_groups(group, queue_group, len(queries[0]), len(stored))
+    labels = labels if labels is None or in_batch else labels[len(queries[0]) :]
+    negatives = len(stored) + (len(queries[0]) - 1 if in_batch else 0)
+    if negatives < 1:
+        raise NoNegatives("a query has neither a stored key nor another row of the batch as negative; give one.")
+    losses = []
+    for number, query in enumerate(queries):
+        cost = torch.stack([_cost(query, key) for place, key in enumerate(keys) if place != number], dim=1)
+        pull = (attraction_weights(cost, t_pos).detach() * cost).sum(1)
+        columns = torch.cat([query, stored]) if in_batch else stored
+        push = _mean_cost_of_negatives(query, columns, t_neg, True, products, True, in_batch, group, labels)
+        losses.append((alpha * pull - beta * push).mean())
+    return torch.stack(losses).mean()
 
 
 def _unit_views(views: Sequence[Tensor], normalise: bool = True) -> tuple[list[Tensor], torch.dtype]:
@@ -242,23 +317,63 @@ def _check_unit(number: str, view: Tensor) -> None:
         )
 
 
+def _column_groups(
+    group: LongTensor | None, queue_group: LongTensor | None, rows: int, stored: int
+) -> LongTensor | None:
+    """The groups of a batch's columns and of the stored ones after them, where the batch has groups; checked."""
+    if group is None:
+        return None
+    check_integers("group", group, rows, "the batch")
+    queue_group = group.new_full((stored,), -1) if queue_group is None else queue_group
+    check_integers("queue_group", queue_group, stored, "the queue")
+    return torch.cat([group, queue_group])
+
+
 def _cost(x: Tensor, y: Tensor) -> Tensor:
     """(b,): |x_i - y_i|²; by differences, whose gradient at equal rows is 0."""
     return (x - y).square().sum(1)
 
 
 def _mean_cost_of_negatives(
-    anchors: Tensor, others: Tensor, t_neg: float, detach_weights: bool, products: torch.dtype, normalise: bool
+    anchors: Tensor,
+    others: Tensor,
+    t_neg: float,
+    detach_weights: bool,
+    products: torch.dtype,
+    normalise: bool,
+    own: bool,
+    group: LongTensor | None,
+    others_group: LongTensor | None,
 ) -> Tensor:
-    """(b,): sum_(j≠i) w_ij c_ij. With c_ij = |a_i|² + |b_j|² - 2 a_i · b_j the weights are the softmax of t (2 a_i · b_j - |b_j|²), so the mean is
-    one of logits. Squares are 1 where the rows were normalised here, and their gradient, along the rows, would be taken out again."""
+    """(b,): sum_(j≠i) w_ij c_ij; 0 for a row without negatives. With c_ij = |a_i|² + |b_j|² - 2 a_i · b_j the weights are the softmax of
+    t (2 a_i · b_j - |b_j|²), so the mean is one of logits. Squares are 1 where the rows were normalised here, and their gradient, along the rows,
+    would be taken out again. `others` may have more rows than `anchors`; `own`: its first ones are the anchors' own, and left out."""
     mine, theirs = (z.new_ones(len(z)) if normalise else row_products(z, z) for z in (anchors, others))
+    n = len(anchors)
+    left = _sum_of_negatives(others.new_ones(len(others), 1), n, own, group, others_group)[:, 0]  # how many
     if t_neg == 0:
-        return mine + (theirs.sum() - theirs - 2 * row_products(anchors, others.sum(0) - others)) / (len(others) - 1)
+        squares, sums = (_sum_of_negatives(rows, n, own, group, others_group) for rows in (theirs[:, None], others))
+        mean = mine + (squares[:, 0] - 2 * row_products(anchors, sums)) / left.clamp_min(1)
+        return torch.where(left > 0, mean, 0)
     x = 2 * t_neg * anchors
     if not normalise:
         x, others = torch.cat([x, x.new_full((len(x), 1), -t_neg)], 1), torch.cat([others, theirs[:, None]], 1)
-    own = torch.arange(len(anchors), device=anchors.device)[:, None]
+    skip = torch.arange(n, device=anchors.device)[:, None] if own else None
+    keep = None if group is None else groups_apart(group, others_group)
     with torch.autocast(anchors.device.type, enabled=False):
-        mean = softmax_mean(x, others, skip=own, detach_weights=detach_weights, products=products)
-    return (2 if normalise else mine) - mean / t_neg
+        mean = softmax_mean(x, others, skip=skip, keep=keep, detach_weights=detach_weights, products=products)
+    return torch.where(left > 0, (2 if normalise else mine) - mean / t_neg, 0)
+
+
+def _sum_of_negatives(
+    rows: Tensor, n: int, own: bool, group: LongTensor | None, others_group: LongTensor | None
+) -> Tensor:
+    """(m, d) to (n, d): for each anchor the sum of the rows that are its negatives, without a table of pairs."""
+    total = rows.sum(0) - (rows[:n] if own else torch.zeros_like(rows[:1]))
+    total = total.expand(n, -1)
+    if group is None:
+        return total
+    labels, places = torch.cat([group, others_group]).unique(return_inverse=True)
+    alike = rows.new_zeros(len(labels), rows.shape[1]).index_add(0, places[n:], rows)[places[:n]]
+    alike = alike - rows[:n] if own else alike  # taken off already
+    return total - torch.where((group >= 0)[:, None], alike, 0)

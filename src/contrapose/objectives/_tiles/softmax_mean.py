@@ -9,7 +9,7 @@ import torch
 from torch import LongTensor, Tensor
 
 from contrapose.objectives._tiles.gradient import Gradient, refuse_second_derivative
-from contrapose.objectives._tiles.pairs import Pairs
+from contrapose.objectives._tiles.pairs import Pairs, PairWeight, Tile
 
 
 @torch.compiler.disable
@@ -18,15 +18,16 @@ def softmax_mean(
     y: Tensor,
     *,
     skip: LongTensor | None = None,
+    keep: PairWeight | None = None,
     detach_weights: bool = False,
     products: torch.dtype | None = None,
 ) -> Tensor:
     """sum_j p_ij S_ij with S_ij = x_i · y_j and p_i the softmax of S_i over the columns that row i keeps: (n,).
 
-    `detach_weights`: no gradient through p. A row without any column gives 0.
+    `skip` (n, k) names columns that row i leaves out, `keep` says in booleans which pairs stay. `detach_weights`: no gradient through p. A row without any column gives 0.
     Processes do not share this one: every one does all of it.
     """
-    pairs = Pairs(len(x), len(y), False, skip, None)
+    pairs = Pairs(len(x), len(y), False, skip, keep)
     return _SoftmaxMean.apply(x, y, pairs, detach_weights, products or x.dtype)
 
 
@@ -38,13 +39,13 @@ class _SoftmaxMean(torch.autograd.Function):
             left, right = x.to(products), y.to(products)
             for tile in pairs.tiles():
                 logits = (left[tile.rows] @ right[tile.columns].T).to(x.dtype)
-                pairs.leave_out(tile, logits, -math.inf)
+                leave_out(pairs, tile, logits, -math.inf)
                 higher = torch.maximum(top[tile.rows], logits.amax(1))
                 known = torch.where(torch.isfinite(higher), higher, 0)  # a row that has kept nothing yet
                 exps = (logits - known[:, None]).exp_()
                 shrunk = (top[tile.rows] - known).exp()
                 total[tile.rows] = total[tile.rows] * shrunk + exps.sum(1)
-                pairs.leave_out(tile, logits, 0)
+                leave_out(pairs, tile, logits, 0)
                 weighted[tile.rows] = weighted[tile.rows] * shrunk + exps.mul_(logits).sum(1)
                 top[tile.rows] = higher
         mean = torch.where(total > 0, weighted / total, 0)
@@ -66,6 +67,13 @@ class _SoftmaxMean(torch.autograd.Function):
                 each = (logits - partition[tile.rows, None]).exp_() * up[tile.rows, None]
                 if not ctx.detach_weights:
                     each.mul_(logits.sub_(mean[tile.rows, None]).add_(1))
-                pairs.leave_out(tile, each, 0)
+                leave_out(pairs, tile, each, 0)
                 gradient.add(tile, each.to(products))
         return gradient.x, gradient.y, None, None, None
+
+
+def leave_out(pairs: Pairs, tile: Tile, values: Tensor, value: float) -> None:
+    """Write `value` over the pairs of a tile that do not count."""
+    pairs.leave_out(tile, values, value)
+    if pairs.weight is not None:
+        values.masked_fill_(~pairs.weight(*tile), value)
