@@ -126,7 +126,9 @@ def measured(contestants: dict[str, Contestant], views: int, rows: int, dimensio
 
 
 def show(piece: dict) -> None:
-    print(f"\n{piece['views']} views of {piece['rows']} x {piece['dimension']}, {piece['rounds']} rounds, others {piece['share_of_others']}")
+    print(
+        f"\n{piece['views']} views of {piece['rows']} x {piece['dimension']}, {piece['rounds']} rounds, others {piece['share_of_others']}"
+    )
     for name, time in piece["seconds"].items():
         apart = ", ".join(f"{each:.0e}" for each in piece["relative_difference"][name])
         print(f"{name:16}{time['median'] * 1e3:10.1f} ms {piece['peak_MiB'][name]:10.1f} MiB   differs by {apart}")

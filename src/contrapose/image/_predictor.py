@@ -123,14 +123,17 @@ class Correlation(nn.Module):
         return self.moment - torch.outer(self.mean, self.mean) if centred else self.moment
 
 
-def byol_loss(predictions: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> Tensor:
+def byol_loss(
+    predictions: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor], *, stop_gradient: bool = True
+) -> Tensor:
     """Mean of D(p1, t2) + D(p2, t1) with D(p, t) = -2 cos(p, t), from -4 to 4; 0 at chance.
 
     `predictions` are those of views 1 and 2, each (b, d), `targets` those of views 1 and 2. BYOL's |p - t|² of unit vectors is 2 more
-    a direction, and the released code leaves the constant out. Targets get no gradient.
+    a direction, and the released code leaves the constant out. Targets get no gradient, unless `stop_gradient=False` says so.
     Raises NonFinite, ShapesDiffer.
     """
-    return 2 * (negative_cosine(predictions[0], targets[1]) + negative_cosine(predictions[1], targets[0]))
+    sides = ((predictions[0], targets[1]), (predictions[1], targets[0]))
+    return 2 * sum(negative_cosine(one, other, stop_gradient=stop_gradient) for one, other in sides)
 
 
 @torch.no_grad()

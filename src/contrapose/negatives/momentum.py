@@ -26,13 +26,19 @@ class MomentumCopy(nn.Module):
     ESimCSE's queue encoder, an averaged body under the online head, is `MomentumCopy(model, only="body")`. To leave the
     rest out altogether, copy the submodule itself: `MomentumCopy(model.body)`.
 
+    `batch_statistics=True` (BYOL and what follows it): while the module around it trains, BatchNorm in the copy takes the statistics of the
+    batch, as it does in the online module; dropout stays off. By default it takes the running ones, copied from the online module.
+
     Parameters and buffers are in the state dict, so a checkpoint keeps the copy; none requires a gradient.
     """
 
-    def __init__(self, online: nn.Module, only: str | Sequence[str] | None = None) -> None:
+    def __init__(
+        self, online: nn.Module, only: str | Sequence[str] | None = None, *, batch_statistics: bool = False
+    ) -> None:
         """Raises ArgumentInvalid when a name in `only` is no submodule of `online`."""
         super().__init__()
         self.module = copy.deepcopy(online).requires_grad_(False).eval()
+        self.batch_statistics = batch_statistics
         self.only = ("",) if only is None else (only,) if isinstance(only, str) else tuple(only)
         known = [name for name, _ in online.named_modules()]
         for name in self.only:
@@ -47,8 +53,13 @@ class MomentumCopy(nn.Module):
         return self.module(*inputs, **named)
 
     def train(self, mode: bool = True) -> MomentumCopy:
-        """Stays in evaluation mode, also when the module around it goes to training: no dropout, fixed statistics."""
-        return super().train(False)
+        """Stays in evaluation mode, also when the module around it goes to training: no dropout, and fixed statistics unless asked otherwise."""
+        super().train(False)
+        if self.batch_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(mode)
+        return self
 
     @torch.no_grad()
     def update(self, online: nn.Module, momentum: float) -> None:

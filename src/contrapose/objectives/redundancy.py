@@ -87,16 +87,20 @@ def vicreg(
         return invariance * functional.mse_loss(a, b) + variance * spread + covariance * together
 
 
-def negative_cosine(predictions: Tensor, targets: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+def negative_cosine(
+    predictions: Tensor, targets: Tensor, *, stop_gradient: bool = True, reduction: Reduction = "mean"
+) -> Tensor:
     r"""-cos(p_i, z_i), with no gradient through the targets (BYOL: Grill et al., 2020; SimSiam: Chen and He, 2021, equation 1).
 
     `predictions` and `targets` are (b, d). From -1 to 1; 0 at chance. BYOL's own loss is 2 + 2 times it. Over the two directions SimSiam averages:
-    (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2. A zero vector has cosine 0. Raises NonFinite, ShapesDiffer, ArgumentInvalid.
+    (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2. A zero vector has cosine 0. `stop_gradient=False` lets the gradient through the targets
+    too, which is there to show that it collapses. Raises NonFinite, ShapesDiffer, ArgumentInvalid.
     """
     check_choice("reduction", reduction, ("mean", "sum", "none"))
     check_rows("predictions", predictions, ("b", "d"))
     check_rows("targets", targets, tuple(predictions.shape))
-    rows = operands({"predictions": predictions, "targets": targets.detach()}, "cosine").rows
+    targets = targets.detach() if stop_gradient else targets
+    rows = operands({"predictions": predictions, "targets": targets}, "cosine").rows
     return reduced(-row_products(rows["predictions"], rows["targets"]), reduction)
 
 

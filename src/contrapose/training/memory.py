@@ -90,7 +90,7 @@ def plan_memory(
     parameters = {parameter for update in updates for parameter in trainable(update, model)}
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     gradients = sum(parameter.nbytes for parameter in parameters)
-    moments = {"adamw": 2, "adam": 2, "sgd": 0}[model.settings.optimiser] * gradients
+    moments = {"adamw": 2, "adam": 2, "sgd": int(model.settings.sgd_momentum > 0)}[model.settings.optimiser] * gradients
     trial = copy.deepcopy(model)
     small, large = (probe(trial, data, rows[:few], fabric) for few in PROBED)
     a_unit = max(1.0, (large.held - small.held) / max(1, large.units - small.units))

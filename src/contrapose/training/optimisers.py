@@ -22,6 +22,7 @@ def build_optimisers(method: Method, updates: Sequence[Update]) -> dict[str, tor
     """One optimiser a name, over the union of its updates' parameters; matrices decay, biases, norms and temperatures do not."""
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     kind = kinds[method.settings.optimiser]
+    own = {"momentum": method.settings.sgd_momentum} if method.settings.optimiser == "sgd" else {}
     optimisers = {}
     for name in dict.fromkeys(update.optimiser for update in updates):
         mine = [parameter for update in updates if update.optimiser == name for parameter in trainable(update, method)]
@@ -31,7 +32,7 @@ def build_optimisers(method: Method, updates: Sequence[Update]) -> dict[str, tor
             {"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimisers[name] = kind(
-            [group for group in groups if group["params"]], lr=method.settings.learning_rate, fused=True
+            [group for group in groups if group["params"]], lr=method.settings.learning_rate, fused=True, **own
         )
     return optimisers
 

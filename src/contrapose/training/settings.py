@@ -41,6 +41,7 @@ class MethodSettings(BaseModel):
         "linear", description="How the learning rate falls to 0 after the warm-up."
     )
     optimiser: Literal["adamw", "adam", "sgd"] = Field("adamw", description="Optimiser of every update.")
+    sgd_momentum: float = Field(0.0, ge=0, lt=1, description="Share of the last step that SGD keeps; of sgd alone.")
     weight_decay: NonNegativeFloat = Field(
         0.0, description="Decay of weight matrices; biases, norms and temperatures have none."
     )
