@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Literal
 
 import torch
@@ -15,8 +16,10 @@ from contrapose.data.columns import Column
 from contrapose.image._heads import mlp
 from contrapose.image.views import ViewSettings, views_of
 from contrapose.negatives import MomentumCopy, Queue
-from contrapose.objectives import cacr_attraction, cacr_euclidean, cacr_queue, cacr_rbf, cacr_repulsion
+from contrapose.objectives import cacr_attraction, cacr_euclidean, cacr_queue, cacr_rbf, cacr_repulsion, nt_xent
 from contrapose.training.method import Card, Terms, View, ViewMethod
+
+MOMENTUM = ("rbf", "euclidean", "queue")  # the forms with a momentum encoder
 
 
 class CACR(ViewMethod):
@@ -40,7 +43,7 @@ class CACR(ViewMethod):
     `form` takes the official recipes for large data, which have a momentum encoder and weights without gradient. "rbf" (ImageNet): a query q, through
     a predictor, for each view and the keys k of the first two, $\sum_q p_q\, 2T\, \mathrm{CE}(q K^\top / T)$ with $p = \mathrm{softmax}_q |q - k|^2 / T$
     over the queries of other views. "euclidean": the same with costs 1 - cos in place of the cross-entropy, averaged over the batch where the code
-    sums. "queue" (MoCo v2): keys of the other views as positives, stored keys and the other rows' queries as negatives.
+    sums. "queue" (MoCo v2): keys of the other views as positives, stored keys and the other rows' queries as negatives. "nt_xent" is there for comparison: SimCLR's loss, mean of all pairs of views (CMC).
 
     Where sources differ: the small-scale code lets gradient through the weights, all large-scale recipes do not (`detach_weights`); repulsion anchors
     in the first view of a pair alone, `symmetric` in both; the code's debiased repulsion (`tau_plus`) subtracts the positive's cost from a push that
@@ -73,8 +76,9 @@ class CACR(ViewMethod):
             None, description="Width of the head's hidden layer; empty: that of the network's vectors."
         )
         positives: PositiveInt = Field(4, description="Positives K of an image: its views are one more.")
-        form: Literal["views", "rbf", "euclidean", "queue"] = Field(
-            "views", description="views: no momentum encoder; rbf, euclidean, queue: the recipes for large data."
+        form: Literal["views", "rbf", "euclidean", "queue", "nt_xent"] = Field(
+            "views",
+            description="views: no momentum encoder; rbf, euclidean, queue: the recipes for large data; nt_xent: SimCLR's loss of every pair of views, for comparison.",
         )
         t_pos: NonNegativeFloat = Field(
             1.0, description="Multiplies the costs of positives in their weights; views, queue."
@@ -92,7 +96,9 @@ class CACR(ViewMethod):
             False, description="No gradient through the weights; views. The other forms never have one."
         )
         symmetric: bool = Field(False, description="Repulsion in both directions of each pair of views; views.")
-        temperature: PositiveFloat = Field(1.0, description="T of rbf and euclidean; 1 for ResNet-50, 0.2 for ViT.")
+        temperature: PositiveFloat = Field(
+            1.0, description="T of rbf, euclidean and nt_xent; rbf: 1 for ResNet-50, 0.2 for ViT."
+        )
         keys: Literal["two", "all"] = Field("two", description="Views whose keys are taken in rbf and euclidean.")
         momentum: float = Field(0.99, ge=0, le=1, description="Of the momentum encoder.")
         queue_size: NonNegativeInt = Field(4096, description="Stored keys of the form queue; 65536 for ImageNet.")
@@ -101,7 +107,7 @@ class CACR(ViewMethod):
         def of_one_form(self) -> CACR.Settings:
             if self.form != "views" and (self.tau_plus or self.symmetric):
                 raise ValueError(f"tau_plus and symmetric are of form=views, and the form is {self.form}")
-            if self.form in ("rbf", "euclidean") and self.variant != "cacr":
+            if self.form in ("rbf", "euclidean", "nt_xent") and self.variant != "cacr":
                 raise ValueError(f"variant={self.variant} is of the forms views and queue, and the form is {self.form}")
             return self
 
@@ -110,7 +116,7 @@ class CACR(ViewMethod):
         hidden, with_predictor = settings.hidden or dim, settings.form in ("rbf", "euclidean")
         self.head = mlp([dim, hidden, settings.projection], last_norm=with_predictor)
         self.predictor = mlp([settings.projection, hidden, settings.projection]) if with_predictor else nn.Identity()
-        if settings.form != "views":
+        if settings.form in MOMENTUM:
             self.momentum_encoder = MomentumCopy(self.encoder, batch_statistics=True)
             self.momentum_head = MomentumCopy(self.head, batch_statistics=True)
         if settings.form == "queue":
@@ -125,10 +131,10 @@ class CACR(ViewMethod):
     def key_names(self) -> list[str]:
         """Of the views that the momentum encoder embeds too."""
         form, keys = self.settings.form, self.settings.keys
-        return [] if form == "views" else self.names[:2] if form != "queue" and keys == "two" else self.names
+        return [] if form not in MOMENTUM else self.names[:2] if form != "queue" and keys == "two" else self.names
 
     def before_step(self, batch: Batch) -> None:
-        if self.settings.form != "views":
+        if self.settings.form in MOMENTUM:
             self.momentum_encoder.update(self.encoder, self.settings.momentum)
             self.momentum_head.update(self.head, self.settings.momentum)
 
@@ -146,6 +152,10 @@ class CACR(ViewMethod):
         queries = [self.predictor(self.head(embeddings[name])) for name in self.names]
         if settings.form == "views":
             return self.attraction_and_repulsion(queries, batch)
+        if settings.form == "nt_xent":
+            pairs = combinations(queries, 2)
+            losses = [nt_xent(*pair, temperature=settings.temperature, group=batch.group) for pair in pairs]
+            return {"nt_xent": torch.stack(losses).mean()}
         keys = [self.momentum_head(embeddings[f"{name}_key"]) for name in self.key_names]
         if settings.form == "queue":
             return {"cacr": self.with_queue(queries, keys, batch)}
@@ -206,6 +216,8 @@ class CACR(ViewMethod):
             return {"attraction": 2 * settings.alpha}
         if settings.form == "rbf":
             return {"rbf": 2 * settings.temperature * math.log(len(batch))}
+        if settings.form == "nt_xent":
+            return {"nt_xent": math.log(2 * len(batch) - 1)}
         return {}
 
     def negatives(self, batch_size: int, facts: Facts) -> int:

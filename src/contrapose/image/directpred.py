@@ -12,6 +12,7 @@ from contrapose.data.batches import Batch, Facts
 from contrapose.data.columns import Column
 from contrapose.geometry import effective_rank
 from contrapose.image._dynamics import Trajectory, linear_dynamics
+from contrapose.image._heads import mlp
 from contrapose.image._predictor import (
     Correlation,
     Form,
@@ -81,8 +82,13 @@ class DirectPred(ViewMethod):
         learning_rate: NonNegativeFloat = Field(0.03, description="Peak learning rate.")
         sgd_momentum: float = Field(0.9, ge=0, lt=1, description="Share of the last step that SGD keeps; of sgd alone.")
         weight_decay: NonNegativeFloat = Field(4e-4, description="Decay of weight matrices; part of the method.")
+        schedule: Literal["linear", "cosine", "constant"] = Field(
+            "constant", description="How the learning rate falls to 0 after the warm-up."
+        )
         projection: PositiveInt = Field(128, description="Dimensions d of the head's output.")
-        hidden: PositiveInt = Field(512, description="Width of the head's hidden layer.")
+        hidden: PositiveInt | None = Field(
+            512, description="Width of the head's hidden layer; empty: a linear head, as the theory has it."
+        )
         predictor: Literal["direct", "sgd", "symmetric", "mlp", "identity"] = Field(
             "direct",
             description="direct: set from the correlation; trained: sgd (linear), symmetric (linear, made symmetric after each step), mlp (BYOL's); identity: none.",
@@ -110,17 +116,15 @@ class DirectPred(ViewMethod):
 
     def build(self, facts: Facts) -> None:
         settings, d = self.settings, self.settings.projection
-        self.head = nn.Sequential(
-            nn.Linear(self.encoder.dim, settings.hidden),
-            nn.BatchNorm1d(settings.hidden, affine=False),
-            nn.ReLU(),
-            nn.Linear(settings.hidden, d),
-        )
+        self.head = nn.Linear(self.encoder.dim, d)
+        if settings.hidden:
+            norm = nn.BatchNorm1d(settings.hidden, affine=False)
+            self.head = nn.Sequential(
+                nn.Linear(self.encoder.dim, settings.hidden), norm, nn.ReLU(), nn.Linear(settings.hidden, d)
+            )
         self.predictor = nn.Identity() if settings.predictor == "identity" else nn.Linear(d, d, bias=False)
         if settings.predictor == "mlp":
-            self.predictor = nn.Sequential(
-                nn.Linear(d, settings.hidden), nn.BatchNorm1d(settings.hidden), nn.ReLU(), nn.Linear(settings.hidden, d)
-            )
+            self.predictor = mlp([d, settings.hidden or d, d])
         if settings.predictor == "direct" and settings.freq == 1:
             self.predictor.requires_grad_(False)  # what a gradient step would do is written over
         self.correlation = Correlation(d, settings.rho)
