@@ -17,6 +17,8 @@ EXACT: dict[str, dict[str, Any]] = {
     "simsiam": {"learning_rate": 0.1},
     "supcon": {"temperature": 0.5, "learning_rate": 0.1},
     "simclr": {"learning_rate": 0.1},
+    "directpred": {"learning_rate": 0.01, "freq": 2, "centred": True, "predictor_learning_rate": 0.2},
+    "cacr": {"learning_rate": 0.1, "form": "queue", "queue_size": 8, "positives": 2},
 }
 
 

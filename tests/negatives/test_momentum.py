@@ -153,3 +153,17 @@ def test_golden_trace_of_esimcse():
         torch.testing.assert_close(slow.module.weight, trace["trace_Wm"][step], **exact)
         assert len(queue) == int(trace["trace_queue_len"][step])
     torch.testing.assert_close(queue.stored().vectors, trace["trace_final_queue"], **exact)
+
+
+def test_a_copy_that_takes_the_batchs_statistics_does_so_while_training_and_drops_nothing():
+    online = Tower()
+    fixed, live = MomentumCopy(online), MomentumCopy(online, batch_statistics=True)
+    x = torch.randn(16, 4, dtype=torch.float64) * 3 + 1
+    for copied in (fixed, live):
+        copied.train()
+    normed = (x @ online.body[0].weight.T + online.body[0].bias).detach()
+    normed = (normed - normed.mean(0)) / (normed.var(0, correction=0) + online.body[1].eps).sqrt()
+    torch.testing.assert_close(live(x), online.head(normed).detach())
+    assert not torch.allclose(fixed(x), live(x))
+    live.update(online, 1.0)  # the running statistics are the online ones again
+    torch.testing.assert_close(live.eval()(x), fixed(x))

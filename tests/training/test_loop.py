@@ -102,6 +102,11 @@ def test_the_rate_rises_and_falls_as_said_and_is_the_one_used(
     assert float(model.number.detach()) == pytest.approx(1 - sum(rates))  # every gradient is 1
 
 
+def test_sgd_keeps_a_share_of_its_last_step(tmp_path: Path) -> None:
+    model = PULL.fit(started(tmp_path / "run"), steps=3, learning_rate=1.0, sgd_momentum=0.5, **PLAIN)
+    assert float(model.number.detach()) == pytest.approx(1 - (1 + 1.5 + 1.75))  # every gradient is 1
+
+
 def test_only_matrices_decay_in_either_optimiser(tmp_path: Path) -> None:
     class Still(Pull):
         """No gradient but zeros: what moves is decay alone."""
