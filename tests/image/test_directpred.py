@@ -28,7 +28,7 @@ def network() -> ImageEncoder:
 def built(**settings) -> DirectPred:
     method = DirectPred(DirectPred.Settings(**{**SMALL, **settings}), network())
     method.build(Facts(12))
-    return method.double()
+    return method.double().train()
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -17,7 +17,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "simsiam": {"learning_rate": 0.1},
     "supcon": {"temperature": 0.5, "learning_rate": 0.1},
     "simclr": {"learning_rate": 0.1},
-    "directpred": {"learning_rate": 0.01, "freq": 2, "centred": True, "predictor_learning_rate": 0.2},
+    "directpred": {"learning_rate": 0.01, "freq": 2, "centred": True, "projection": 8, "hidden": 32},
     "cacr": {"learning_rate": 0.1, "form": "queue", "queue_size": 8, "positives": 2},
 }
 

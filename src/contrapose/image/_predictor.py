@@ -28,7 +28,7 @@ def predictor_weights(
     r"""The predictor that belongs to a feature correlation C = U diag(s) U' (Tian et al., ICML 2021, section 4, equations 18 and 19).
 
     Args:
-        correlation: (d, d), symmetric up to rounding; its symmetric part is taken. Eigenvalues below 0, which are rounding too, count as 0.
+        correlation: (d, d), symmetric up to rounding; its symmetric part is taken. Eigenvalues of rounding, below 0 or just above it, count as 0.
         form: "official": U diag((s / max s)^(1/root) + eps) U', the released code's "boost_scale", the same whatever the features' scale.
             "official_inside": U diag((s / max s + eps)^(1/root)) U', its `dyn_eps_inside`. "paper": U diag(s^(1/root) + eps max s) U', the
             equations; relative to the other directions its eps grows with the features. "directcopy": C + eps I, without an
@@ -65,7 +65,9 @@ def predictor_weights(
         if form == "directcopy_norm":
             return correlation / _above_zero(correlation.norm()) + eps * identity
         values, vectors = torch.linalg.eigh(correlation)
-        s = values.clamp_min(0)
+        # below this an eigenvalue is rounding, of either sign, and a root would blow it up
+        rounding = len(values) * torch.finfo(values.dtype).eps * values.max()
+        s = torch.where(values > rounding, values, 0)
         if form == "paper":
             p = s.pow(1 / root) + eps * s.max()
         elif form == "official":
