@@ -70,6 +70,7 @@ from contrapose.errors.runs import (
     VectorFormatUnknown,
     WriteFailed,
 )
+from contrapose.errors.series import ForecastImpossible, SeriesInvalid, SeriesUnordered, StepsUnavailable
 from contrapose.errors.settings import (
     MethodUnknown,
     PackageMissing,
@@ -120,6 +121,7 @@ __all__ = [
     "EvaluationSettingInvalid",
     "EvaluationShapesDiffer",
     "ExpertsUnavailable",
+    "ForecastImpossible",
     "GeneratorFailed",
     "HubUnavailable",
     "ImageEncoderMisfit",
@@ -146,10 +148,13 @@ __all__ = [
     "RunExists",
     "RunMissing",
     "SampleUnknown",
+    "SeriesInvalid",
+    "SeriesUnordered",
     "SettingInvalid",
     "SettingUnknown",
     "SettingsFileInvalid",
     "ShapesDiffer",
+    "StepsUnavailable",
     "TargetsInvalid",
     "TeacherInvalid",
     "TemperatureInvalid",
