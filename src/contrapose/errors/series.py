@@ -51,9 +51,9 @@ class ForecastImpossible(ContraposeError):
 
     **Why it matters.** A forecast of h steps is scored only where h steps follow within the same part of the series.
 
-    **Example.** `--on forecast=series.csv`, whose last fifth has 100 steps, with a horizon of 168.
+    **Example.** `--on forecast=series.csv` with 100 rows, whose last fifth has 20 steps: fewer than the shortest forecast of 24.
 
-    **Mend.** The message says how many steps there are: give a longer series, or shorter horizons (`forecast_24` asks for 24 steps alone).
+    **Mend.** The message says how many steps each part has and needs: give a longer series.
     """
 
     code = "CL-EVAL-090"

@@ -27,7 +27,9 @@ def window_sizes(lengths: LongTensor, count: int) -> LongTensor:
     return lengths // count
 
 
-def window_vectors(steps: Tensor, count: int, start: LongTensor | None = None, lengths: LongTensor | None = None) -> Tensor:
+def window_vectors(
+    steps: Tensor, count: int, start: LongTensor | None = None, lengths: LongTensor | None = None
+) -> Tensor:
     """`count` neighbouring windows of each series: unit steps, their largest values over each window. (b, t, d) to (b, count, d).
 
     `start` (b,): the first step of the first window; None: 0. A window has length // count steps, so that at most count - 1 are left over.
@@ -59,7 +61,9 @@ def neighbour_contrast(windows: Tensor, *, temperature: float = 1.0) -> Tensor:
     """
     k = windows.shape[1]
     if k < LEAST_WINDOWS:
-        raise ArgumentInvalid(f"a window needs negatives that are not its neighbours: {LEAST_WINDOWS} windows or more; got {k}.")
+        raise ArgumentInvalid(
+            f"a window needs negatives that are not its neighbours: {LEAST_WINDOWS} windows or more; got {k}."
+        )
     place = torch.arange(k, device=windows.device)
     near = (place[:, None] - place).abs() <= 1
     near[0, 2] = near[-1, -3] = True
@@ -68,3 +72,24 @@ def neighbour_contrast(windows: Tensor, *, temperature: float = 1.0) -> Tensor:
     positive = products.gather(2, following.expand(len(windows), k).unsqueeze(-1))
     among = torch.cat([positive, products.masked_fill(near, -torch.inf)], dim=-1)
     return (among.logsumexp(dim=-1) - positive.squeeze(-1)).mean(dim=-1)
+
+
+def local_contrast(
+    steps: Tensor,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    start: LongTensor | None = None,
+    lengths: LongTensor | None = None,
+) -> Tensor:
+    """`neighbour_contrast` of `window_vectors`: (b, t, d) to (b,), 0 for a series that is shorter than `count` steps."""
+    losses = neighbour_contrast(window_vectors(steps, count, start, lengths), temperature=temperature)
+    if lengths is None:
+        return losses if steps.shape[1] >= count else losses * 0
+    return losses * (lengths >= count)
+
+
+def random_start(uniform: Tensor, lengths: LongTensor, count: int) -> LongTensor:
+    """Where the first of `count` windows begins, from uniform numbers (b,): any place that leaves room for all of them."""
+    left_over = lengths - count * window_sizes(lengths, count)
+    return (uniform * (left_over + 1)).floor().long()

@@ -84,7 +84,9 @@ def from_arrays(arrays: Mapping[str, Any], rename: Mapping[str, str], source: st
     """`series` (n, t, c) or (n, t), or n arrays of (t, c) or (t,); every other array with n values is a column, `channels` are names."""
     arrays = {**arrays, **{name: arrays[yours] for name, yours in rename.items() if yours in arrays}}
     if SERIES not in arrays:
-        raise ColumnMissing(f"{source} has no array '{SERIES}' of shape (n, t, c); {nearest(SERIES, arrays)} Say which: --map series=NAME")
+        raise ColumnMissing(
+            f"{source} has no array '{SERIES}' of shape (n, t, c); {nearest(SERIES, arrays)} Say which: --map series=NAME"
+        )
     given = arrays[SERIES]
     if hasattr(given, "ndim") and given.ndim not in (2, 3):
         raise SeriesInvalid(
@@ -100,7 +102,9 @@ def from_arrays(arrays: Mapping[str, Any], rename: Mapping[str, str], source: st
         values = np.asarray(values)
         if values.ndim == 1:
             if len(values) != len(series):
-                raise DataRagged(f"{source}: '{name}' has {len(values):,} values for {len(series):,} series; give one for each.")
+                raise DataRagged(
+                    f"{source}: '{name}' has {len(values):,} values for {len(series):,} series; give one for each."
+                )
             others[name] = values.tolist()
     names = [str(name) for name in arrays.get("channels", range(series[0].shape[1]))]
     return SeriesTable(series, names, others, source=source)
@@ -111,7 +115,9 @@ def one_series(values: Any, where: str) -> np.ndarray:
     try:
         series = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueKind(f"{where} holds something else than numbers, or steps with different numbers of channels.") from None
+        raise ValueKind(
+            f"{where} holds something else than numbers, or steps with different numbers of channels."
+        ) from None
     if series.ndim == 1:
         series = series[:, None]
     if series.ndim != 2:
@@ -145,7 +151,9 @@ def from_long(table: Table, rename: Mapping[str, str]) -> SeriesTable:
     for name, yours in rename.items():
         for column in yours.split(",") if name == SERIES else [yours]:
             if column not in table:
-                raise ColumnMissing(f"--map {name}={yours}: {table.source} has no column '{column}'; {nearest(column, table.columns)}")
+                raise ColumnMissing(
+                    f"--map {name}={yours}: {table.source} has no column '{column}'; {nearest(column, table.columns)}"
+                )
     wanted = rename[SERIES].split(",") if SERIES in rename else None
     table = table.renamed({name: yours for name, yours in rename.items() if name != SERIES})
     time = next((name for name in (TIME, *TIMES) if name in table and name not in (wanted or ())), None)
@@ -204,7 +212,9 @@ def refuse_disorder(table: Table, time: str, starts: np.ndarray) -> None:
     column = table.arrow(time)
     try:
         moments = pc.cast(column, pa.timestamp("us")) if is_text(column.type) else column
-        moments = pc.cast(moments, pa.int64() if pa.types.is_temporal(moments.type) else pa.float64(), safe=False).to_numpy()
+        moments = pc.cast(
+            moments, pa.int64() if pa.types.is_temporal(moments.type) else pa.float64(), safe=False
+        ).to_numpy()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return
     back = np.flatnonzero(~(np.diff(moments) > 0)) + 1

@@ -27,17 +27,17 @@ from contrapose.series._augmentation import (
     total_variation,
 )
 from contrapose.series._average import MeanOfWeights
-from contrapose.series._contrast import neighbour_contrast, pooled, window_sizes, window_vectors
+from contrapose.series._contrast import local_contrast, pooled, random_start
 from contrapose.series._network import inside_of
 from contrapose.series.data import say_short_series
-from contrapose.series.views import TimestampMask, below, timestamp_mask
+from contrapose.series.views import TimestampMask, timestamp_mask
 from contrapose.training.encoder import Encoder
 from contrapose.training.method import Card, Method, Terms, Update
 from contrapose.training.settings import MethodSettings
 
 __all__ = [
-    "AutoTCL", "augmented", "concrete_mask", "expected_mask", "kept_share", "mean_discrepancy", "neighbour_contrast", "official_smoothness",
-    "over_budget", "pooled", "total_variation", "window_vectors",
+    "AutoTCL", "augmented", "concrete_mask", "expected_mask", "kept_share", "local_contrast", "mean_discrepancy", "official_smoothness",
+    "over_budget", "pooled", "total_variation",
 ]  # fmt: skip
 
 
@@ -202,20 +202,20 @@ class AutoTCL(Method):
         lengths = inside.sum(dim=1)
         with torch.no_grad():  # no gradient of this loss moves the augmentation network
             view, _ = self.augment(x, batch)
-        keep = [timestamp_mask(s.timestamp_mask, batch, t, lengths) for _ in range(2)]
+        keep = [
+            timestamp_mask(s.timestamp_mask, batch, t, lengths) for _ in range(2)
+        ]  # the two views hide different steps
         steps = self.encoder.steps(torch.cat([x, view]), torch.cat(keep))
         z, changed = (gather_rows(half) for half in pooled(steps, inside.repeat(2, 1)).split(b))
         self.embeddings = {"series": z.detach(), "view": changed.detach()}
         terms = {"contrast": info_nce(z, changed, temperature=s.temperature, group=batch.whole.group)}
         if s.local_weight:
-            sizes = window_sizes(lengths, s.windows)
-            start = below(batch.uniform(1).squeeze(1), lengths - s.windows * sizes + 1)
-            windows = window_vectors(steps[:b], s.windows, start, lengths)
-            local = gather_rows(neighbour_contrast(windows, temperature=s.local_temperature))
-            counted = gather_rows((sizes > 0).to(local))
+            start = random_start(batch.uniform(1).squeeze(1), lengths, s.windows)
+            local = local_contrast(steps[:b], s.windows, temperature=s.local_temperature, start=start, lengths=lengths)
+            local, long_enough = gather_rows(local), gather_rows((lengths >= s.windows).to(local))
             if s.local_rows == "official_first_only":
-                local, counted = local[:1], counted[:1]
-            terms["local"] = s.local_weight * (local * counted).sum() / counted.sum().clamp_min(1)
+                local, long_enough = local[:1], long_enough[:1]
+            terms["local"] = s.local_weight * local.sum() / long_enough.sum().clamp_min(1)
         return terms
 
     def after_step(self, embeddings: Mapping[str, Tensor], batch: Batch) -> None:

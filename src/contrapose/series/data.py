@@ -51,7 +51,9 @@ def read_data(
     known = [*(column.name for column in needs), NAME, TIME, *WHOLE, GROUP]
     for name in rename:
         if needs and name not in known:
-            raise ColumnUnknown(f"--map {name}={rename[name]}: the method has no column '{name}'; {nearest(name, known)}")
+            raise ColumnUnknown(
+                f"--map {name}={rename[name]}: the method has no column '{name}'; {nearest(name, known)}"
+            )
     table = read_series(source, rename)
     if not len(table):
         raise DataEmpty(f"{table.source} holds no series. Give at least one batch of them.")
@@ -81,13 +83,17 @@ def read_data(
 def refuse_series(series: np.ndarray, where: str, channels: Sequence[str]) -> None:
     """Raises SeriesInvalid for a series that no encoder takes: other channels than the rest, too few steps, an infinite value."""
     if series.shape[1] != len(channels):
-        raise SeriesInvalid(f"{where} has {series.shape[1]} channels, the others {len(channels)}; all series need the same.")
+        raise SeriesInvalid(
+            f"{where} has {series.shape[1]} channels, the others {len(channels)}; all series need the same."
+        )
     steps = length_of(series)
     if steps < LEAST_STEPS:
         raise SeriesInvalid(f"{where} has {steps} steps; {LEAST_STEPS} are the least that windows can be compared in.")
     if np.isinf(series).any():
         step, number = np.argwhere(np.isinf(series))[0]
-        raise SeriesInvalid(f"{where}: channel '{channels[number]}' is infinite at step {step}. Mend it, or leave the cell empty.")
+        raise SeriesInvalid(
+            f"{where}: channel '{channels[number]}' is infinite at step {step}. Mend it, or leave the cell empty."
+        )
 
 
 def refuse_missing(series: np.ndarray, where: str, channels: Sequence[str]) -> None:
@@ -213,4 +219,6 @@ def values_of(table: SeriesTable, column: str, encoder: Any) -> Arrays:
 def refuse_values(table: SeriesTable, column: str) -> None:
     """Raises ValueKind for a column that holds no series."""
     if column != SERIES:
-        raise ValueKind(f"{table.source}: column '{column}' holds no series; an encoder of series embeds '{SERIES}' alone.")
+        raise ValueKind(
+            f"{table.source}: column '{column}' holds no series; an encoder of series embeds '{SERIES}' alone."
+        )

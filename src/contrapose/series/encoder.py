@@ -24,11 +24,12 @@ from contrapose.errors import (
 )
 from contrapose.series._contrast import pooled
 from contrapose.series._network import KERNELS, DilatedConvolutions, inside_of
-from contrapose.series._progress import Bar
 from contrapose.series._table import SeriesTable
 from contrapose.series.data import length_of, refuse_missing, refuse_series
+from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
-from contrapose.training.precision import Precision, takes_bf16
+from contrapose.training.evaluating import evaluating
+from contrapose.training.precision import Precision
 from contrapose.training.settings import parse_settings
 
 __all__ = ["EncoderOptions", "SeriesEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]
@@ -47,7 +48,9 @@ class EncoderOptions(BaseModel):
     hidden: PositiveInt | None = Field(None, description="Width of the blocks; 64.")
     dim: PositiveInt | None = Field(None, description="Dimensions of the vectors; 320.")
     depth: NonNegativeInt | None = Field(None, description="Residual blocks before the last one; 10.")
-    kernels: str | None = Field(None, description="Taps of the causal convolutions, as in 1,2,4; 1 to 128 by powers of 2.")
+    kernels: str | None = Field(
+        None, description="Taps of the causal convolutions, as in 1,2,4; 1 to 128 by powers of 2."
+    )
     window: PositiveInt | None = Field(None, ge=4, description="Longer series are cut into windows for training; 256.")
     scale: Literal["channel", "series", "none"] | None = Field(
         None, description="z-scores by the training data's channels, by each series, or none; channel."
@@ -92,7 +95,13 @@ class SeriesEncoder(Encoder):
         self.window, self.scale, self.missing = window, scale, missing
         self.mean = np.zeros(self.channel_count) if mean is None else np.asarray(mean, dtype=np.float64)
         self.deviation = np.ones(self.channel_count) if deviation is None else np.asarray(deviation, dtype=np.float64)
-        self.sizes = {"hidden": hidden, "dim": dim, "depth": depth, "kernels": list(kernels), "seed": seed}
+        self.sizes = {
+            "hidden": hidden,
+            "dim": dim,
+            "depth": depth,
+            "kernels": ",".join(map(str, kernels)),
+            "seed": seed,
+        }
         self.own = network is not None
         if network is None:
             with seeded_weights(seed):
@@ -127,7 +136,10 @@ class SeriesEncoder(Encoder):
                 "SeriesEncoder(channels, network=network) with safetensors.torch.load_model, and give that as the encoder."
             )
         known = {"hidden", "dim", "depth", "kernels", "seed", "window", "scale", "missing", "mean", "deviation"}
-        return cls(record["channels"], **{name: record[name] for name in known if record.get(name) is not None})
+        given = {name: record[name] for name in known if record.get(name) is not None}
+        if "kernels" in given:
+            given["kernels"] = kernels_of(given["kernels"])
+        return cls(record["channels"], **given)
 
     def steps(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """A vector for every step: (b, t, c), NaN where there is no value, to (b, t, dim); float32, or float64 where the weights are.
@@ -165,7 +177,7 @@ class SeriesEncoder(Encoder):
         ready = [self.prepared(each, f"value {row}") for row, each in enumerate(values)]
         vectors = np.empty((len(ready), self.dim), dtype=np.float32)
         order = np.argsort([-len(each) for each in ready], kind="stable")
-        with evaluating(self, precision), Bar("Encoding", len(ready), shown=progress) as bar:
+        with evaluating(self, self.device, precision), Bar("Encoding", len(ready), shown=progress) as bar:
             for start in range(0, len(ready), batch_size or BATCH):
                 rows = order[start : start + (batch_size or BATCH)]
                 vectors[rows] = self(padded([ready[row] for row in rows]).to(self.device)).float().cpu().numpy()
@@ -184,7 +196,7 @@ class SeriesEncoder(Encoder):
         before = torch.full((context, ready.shape[1]), torch.nan)
         windows = torch.cat([before, ready]).unfold(0, context + 1, 1).transpose(1, 2)  # (t, context + 1, c), a view
         vectors = np.empty((len(ready), self.dim), dtype=np.float32)
-        with evaluating(self, precision), Bar("Encoding steps", len(ready), shown=progress) as bar:
+        with evaluating(self, self.device, precision), Bar("Encoding steps", len(ready), shown=progress) as bar:
             for start in range(0, len(ready), 4 * BATCH):
                 found = self.last(windows[start : start + 4 * BATCH].to(self.device))
                 vectors[start : start + len(found)] = found.float().cpu().numpy()
@@ -196,7 +208,9 @@ class SeriesEncoder(Encoder):
         try:
             series = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
         except (TypeError, ValueError):
-            raise SeriesInvalid(f"{where} holds something else than numbers; a series is an array of (steps, channels).") from None
+            raise SeriesInvalid(
+                f"{where} holds something else than numbers; a series is an array of (steps, channels)."
+            ) from None
         series = series[:, None] if series.ndim == 1 else series
         if series.ndim != 2 or series.shape[1] != self.channel_count:
             raise SeriesInvalid(
@@ -237,10 +251,9 @@ class SeriesEncoder(Encoder):
 
     def _probe(self) -> int:
         steps = 2 * CONTEXT
-        parameter = next(self.network.parameters(), None)
-        kind = torch.float32 if parameter is None else parameter.dtype
-        with torch.no_grad(), evaluating(self, "float32"):
-            found = self.network(torch.zeros(2, steps, self.channel_count, dtype=kind))
+        weight = next(self.network.parameters())
+        with evaluating(self, self.device):
+            found = self.network(torch.zeros(2, steps, self.channel_count, dtype=weight.dtype, device=weight.device))
         if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[:2] != (2, steps):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise StepsUnavailable(
@@ -258,11 +271,11 @@ def open_encoder(
     values of EncoderOptions, text allowed. Raises SettingUnknown, SettingInvalid, UsageInvalid, EncoderUnknown, StepsUnavailable.
     """
     chosen = parse_settings(EncoderOptions, options or {}, owner="the encoder").model_dump(exclude_none=True)
-    if "kernels" in chosen:
-        chosen["kernels"] = kernels_of(chosen["kernels"])
     if isinstance(given, SeriesEncoder):
         if chosen:
-            raise UsageInvalid(f"encoder.{next(iter(chosen))} was given with an encoder that is made already; set it where it is made.")
+            raise UsageInvalid(
+                f"encoder.{next(iter(chosen))} was given with an encoder that is made already; set it where it is made."
+            )
         return given
     if isinstance(given, Mapping) and "channels" in given:
         return SeriesEncoder.from_record({**given, **chosen})
@@ -272,11 +285,17 @@ def open_encoder(
     if isinstance(given, (str, Path)) and str(given) != DILATED:
         return from_folder(Path(given).expanduser(), chosen)
     if given is not None and not isinstance(given, (str, Path, nn.Module)):
-        raise UsageInvalid(f"encoder is a {type(given).__name__}; give 'dilated', a folder, a SeriesEncoder or a module.")
+        raise UsageInvalid(
+            f"encoder is a {type(given).__name__}; give 'dilated', a folder, a SeriesEncoder or a module."
+        )
     if table is None:
-        raise UsageInvalid("A new encoder of time series takes its channels from the training data, and there are none; give SeriesEncoder(channels).")
+        raise UsageInvalid(
+            "A new encoder of time series takes its channels from the training data, and there are none; give SeriesEncoder(channels)."
+        )
     mean, deviation = statistics(table.series)
     network = given if isinstance(given, nn.Module) else None
+    if "kernels" in chosen:
+        chosen["kernels"] = kernels_of(chosen["kernels"])
     return SeriesEncoder(table.channels, mean=mean, deviation=deviation, network=network, **chosen)
 
 
@@ -300,7 +319,9 @@ def from_folder(folder: Path, chosen: Mapping[str, Any]) -> SeriesEncoder:
     """The encoder in a folder that `save` wrote, or in a run's."""
     place = next((each for each in (folder, folder / "model") if (each / RECORD).is_file()), None)
     if place is None:
-        raise EncoderUnknown(f"There is no encoder of time series '{folder}': '{DILATED}' is a new one, a folder holds {RECORD} and {WEIGHTS}.")
+        raise EncoderUnknown(
+            f"There is no encoder of time series '{folder}': '{DILATED}' is a new one, a folder holds {RECORD} and {WEIGHTS}."
+        )
     shapes = [name for name in chosen if name not in ("window", "missing")]
     if shapes:
         raise UsageInvalid(f"encoder.{shapes[0]} cannot change an encoder that is trained already; leave it out.")
@@ -317,7 +338,9 @@ def load_encoder(folder: Path, record: Mapping[str, Any]) -> SeriesEncoder:
     try:
         load_model(encoder, str(Path(folder) / WEIGHTS))
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise WeightsBroken(f"{Path(folder) / WEIGHTS} cannot be loaded: {str(error).splitlines()[0]}. Copy the folder again.") from None
+        raise WeightsBroken(
+            f"{Path(folder) / WEIGHTS} cannot be loaded: {str(error).splitlines()[0]}. Copy the folder again."
+        ) from None
     return encoder.eval()
 
 
@@ -368,18 +391,3 @@ def seeded_weights(seed: int | None) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def evaluating(encoder: nn.Module, precision: Precision) -> Iterator[None]:
-    """Evaluation mode without gradient in one precision; afterwards every module is as it was."""
-    parameter = next(encoder.parameters(), None)
-    kind = "cpu" if parameter is None else parameter.device.type
-    training = [part for part in encoder.modules() if part.training]
-    encoder.eval()
-    try:
-        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=takes_bf16(precision, kind)):
-            yield
-    finally:
-        for part in training:
-            part.training = True

@@ -11,13 +11,12 @@ from contrapose.series.autotcl import (
     concrete_mask,
     expected_mask,
     kept_share,
+    local_contrast,
     mean_discrepancy,
-    neighbour_contrast,
     official_smoothness,
     over_budget,
     pooled,
     total_variation,
-    window_vectors,
 )
 from tests.golden.pieces import Arrays, Made, gradients, leaf
 
@@ -28,7 +27,7 @@ INPUTS = (
 WAITS: dict[str, str] = {}
 VIEW = "`augmented(x, concrete_mask(h, noise, bias=…, stretch=…), g)`"
 GLOBAL = "`info_nce(pooled(z1), pooled(z2), temperature=…)`"
-LOCAL = "`neighbour_contrast(window_vectors(z1, local_k))`"
+LOCAL = "`local_contrast(z1, local_k)`"
 CALLS = {
     "soft_mask": "`concrete_mask(h, noise, bias=…, stretch=…, hard=False)`",
     "hard_mask": "`concrete_mask(h, noise, bias=…, stretch=…)`",
@@ -72,7 +71,7 @@ def view(given: Arrays) -> Made:
 def contrasts(given: Arrays) -> Made:
     z1, z2 = leaf(given["z1"]), leaf(given["z2"])
     whole = info_nce(pooled(z1), pooled(z2), temperature=float(given["temperature"]))
-    local = neighbour_contrast(window_vectors(z1, int(given["local_k"])))
+    local = local_contrast(z1, int(given["local_k"]))
     return {
         "global_nce": whole,
         **gradients(whole, grad_z1_global=z1, grad_z2_global=z2),
