@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from scipy.fft import next_fast_len
@@ -30,12 +31,13 @@ class DilatedConvolutions(nn.Module):
         widths = [hidden] * (depth + 1) + [dim]
         self.blocks = nn.ModuleList(
             Block(before, after, dilation=2**number, last=number == depth)
-            for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for number, (before, after) in enumerate(pairwise(widths))
         )
         self.trends = MeanOfCausal(dim, kernels)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, *, last: bool = False) -> Tensor:
         """`keep`: bool (b, t), False on steps to hide. `last`: the representation of the last step alone, (b, dim)."""
+        x = x.to(self.inlet.weight.dtype)
         present = ~x.isnan().any(dim=-1)
         shown = present if keep is None else present & keep
         inside = inside_of(x)
