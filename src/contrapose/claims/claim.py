@@ -77,6 +77,10 @@ class Source:
     url: str
     in_repository: bool = True
 
+    def is_in(self, folder: Path | str) -> bool:
+        """Whether a folder holds all the files."""
+        return all((Path(folder).expanduser() / name).is_file() for name in self.files)
+
     def find(self, given: Path | str | None = None) -> Path:
         """The folder that was given, or the repository's. Raises ClaimDataMissing, saying where the data are to be had."""
         folder = Path(given).expanduser() if given is not None else REPOSITORY_DATA / self.name
@@ -123,7 +127,8 @@ class Experiment:
     """All arms on one task: the same encoder, rows, settings, seeds and grid.
 
     `settings` are shared by all arms. Each arm tries every combination of `grid` with the first `tuning_seeds` seeds (1 to 3), and keeps the
-    one with the best mean on the development split. `minutes`: of three seeds on two cores, for the time estimate.
+    one with the best mean on the development split. `minutes`: of three seeds on two cores, for the time estimate. `source`: other data than
+    the claim's; where they may not be in the repository, the experiment is left out unless they are given.
     """
 
     name: str
@@ -133,6 +138,7 @@ class Experiment:
     grid: Mapping[str, Sequence[Any]]
     minutes: float
     tuning_seeds: int = 3
+    source: Source | None = None
 
     @property
     def points(self) -> list[dict[str, Any]]:
@@ -159,3 +165,20 @@ class Claim:
 
     def measure(self, name: str) -> Measure:
         return next(measure for measure in self.measures if measure.name == name)
+
+    def find(self, given: Path | str | None) -> list[tuple[Experiment, Path]]:
+        """The experiments whose data are there, each with its folder: the one that was given, or the repository's.
+
+        A folder that holds the data of some experiment need not hold those that are in the repository. Raises ClaimDataMissing.
+        """
+        own = [experiment.source for experiment in self.experiments if experiment.source is not None]
+        serves = given is not None and any(source.is_in(given) for source in own)
+        found = []
+        for experiment in self.experiments:
+            source = experiment.source or self.source
+            if experiment.source is not None and not (given is not None and source.is_in(given)):
+                if source.in_repository:
+                    found.append((experiment, source.find()))
+                continue
+            found.append((experiment, source.find(None if serves and not source.is_in(given) else given)))
+        return found

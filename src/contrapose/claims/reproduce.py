@@ -63,17 +63,15 @@ def check(
     if seeds < FEWEST:
         raise UsageInvalid(f"seeds is {seeds}; a verdict needs {FEWEST} or more: the spread over seeds decides it.")
     folder = trials_folder(claim.method, out, Path("runs") / "claims" / claim.method)
-    source = claim.source.find(data)
-    tasks = [experiment.task(source) for experiment in claim.experiments]
-    counts = [len(claim.arms) * trials_of(experiment, seeds) for experiment in claim.experiments]
-    weights = [weight_of(claim, experiment) for experiment in claim.experiments]
+    placed = claim.find(data)
+    there = [experiment for experiment, _ in placed]
+    tasks = [experiment.task(place) for experiment, place in placed]
+    counts = [len(claim.arms) * trials_of(experiment, seeds) for experiment in there]
+    weights = [weight_of(claim, experiment) for experiment in there]
     whole = sum(count * weight for count, weight in zip(counts, weights, strict=True))
     with interrupts(at_once=True), TrialBar(sum(counts), whole, shown=progress) as bar:  # a training has its own within
         # data are read and encoders opened for all experiments before anything is written or trained
-        ready = [
-            Trials(experiment, task, folder / TRIALS, bar)
-            for experiment, task in zip(claim.experiments, tasks, strict=True)
-        ]
+        ready = [Trials(experiment, task, folder / TRIALS, bar) for experiment, task in zip(there, tasks, strict=True)]
         mark(folder, claim.method)
         experiments = [run_experiment(claim, trials, seeds) for trials in ready]
     result = ClaimResult(record(claim, seeds, experiments))

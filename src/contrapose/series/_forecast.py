@@ -67,11 +67,12 @@ class Forecast:
     def score(self, encoder: SeriesEncoder) -> float:
         """1 - MSE / MSE of always saying the training mean, over all horizons: what `select` goes by; larger is better."""
         errors = self.errors(self.steps(encoder))
-        mean = [
-            np.mean([self.targets(row, "test", horizon) ** 2 for row in range(len(self.values))])
-            for horizon in self.horizons
+        said = [
+            np.square(self.targets(row, "test", each)).mean()
+            for each in self.horizons
+            for row in range(len(self.values))
         ]
-        return float(1 - np.mean([square.mean() for square, _ in errors.values()]) / np.mean(mean))
+        return float(1 - np.mean([square.mean() for square, _ in errors.values()]) / np.mean(said))
 
     def evaluate(self, systems: Mapping[str, SeriesEncoder]) -> dict[str, Any]:
         """The result of each system beside the controls, as JSON values. `systems`: the encoder before and after, in this order."""

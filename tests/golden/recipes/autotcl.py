@@ -31,7 +31,7 @@ LOCAL = "`local_contrast(z1, local_k)`"
 CALLS = {
     "soft_mask": "`concrete_mask(h, noise, bias=…, stretch=…, hard=False)`",
     "hard_mask": "`concrete_mask(h, noise, bias=…, stretch=…)`",
-    "soft_mask_logit_variant": "the same with the logits of h",
+    "soft_mask_logit_variant": "`concrete_mask(logit of h, noise, bias=…, stretch=…, hard=False)`",
     "x_aug": VIEW,
     "grad_?_of_sumsq": VIEW,
     "eval_mask": "`expected_mask(h, stretch=…)`",
