@@ -97,7 +97,7 @@ def test_files_of_arrays_and_rows_of_lists(tmp_path: Path) -> None:
 
 def test_a_pickle_within_is_never_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", series=np.array([{"any": "code"}], dtype=object))
-    with pytest.raises(DataDamaged, match="a.npz is no whole file of plain NumPy arrays"):
+    with pytest.raises(DataDamaged, match=r"a\.npz is no whole file of plain NumPy arrays"):
         read_data(tmp_path / "a.npz")
 
 
