@@ -23,8 +23,8 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 from measured import RESULTS, Stopwatch, finished, machine, spread, write
 
@@ -96,7 +96,9 @@ def theirs(official: Path, system: str, small: bool, number: int, steps: int) ->
     import torch
 
     sys.path.insert(0, str(official))
-    sys.modules |= {name: ModuleType(name) for name in ("tsaug", "bottleneck")}  # imported, and not used here
+    import pandas  # noqa: F401  (before the empty packages: it would ask them for their version)
+
+    sys.modules |= {name: MagicMock() for name in ("tsaug", "bottleneck")}  # imported, and not used here
     torch.set_num_threads(1)
     torch.manual_seed(number)
     torch.Tensor.cuda = lambda tensor, *given, **named: tensor

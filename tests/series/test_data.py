@@ -63,6 +63,9 @@ def test_one_series_with_dates(tmp_path: Path) -> None:
     lines = ["date,OT", *(f"2016-07-0{day} 00:00:00,{day}" for day in range(1, 7))]
     table = read_data(written(tmp_path, "\n".join(lines)))
     assert (table.channels, [series.shape for series in table.series]) == (("OT",), [(6, 1)])
+    lines[3] = lines[2]
+    with pytest.raises(SeriesUnordered, match="line 4: 'date' is 2016-07-02 00:00:00 after 2016-07-02 00:00:00"):
+        read_data(written(tmp_path, "\n".join(lines)))
 
 
 def sources() -> dict[str, Any]:

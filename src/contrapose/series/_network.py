@@ -86,12 +86,12 @@ class MeanOfCausal(nn.Module):
         self.convolutions = nn.ModuleList(nn.Conv1d(dim, dim, taps) for taps in kernels)
 
     def taps(self) -> tuple[Tensor, Tensor]:
-        """(d, d, k) with tap l that of the step l before, and the bias (d,)."""
-        longest = max(conv.kernel_size[0] for conv in self.convolutions)
+        """(d, d, k), the last tap that of a step itself and tap k - 1 - l that of the step l before; and the bias (d,)."""
+        first, *others = sorted(self.convolutions, key=lambda conv: conv.kernel_size[0])
+        weights = first.weight
+        for conv in others:  # from the shortest on, so that little is padded
+            weights = functional.pad(weights, (conv.kernel_size[0] - weights.shape[-1], 0)) + conv.weight
         count = len(self.convolutions)
-        weights = sum(
-            functional.pad(conv.weight.flip(-1), (0, longest - conv.kernel_size[0])) for conv in self.convolutions
-        )
         return weights / count, torch.stack([conv.bias for conv in self.convolutions]).mean(dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,22 +102,23 @@ class MeanOfCausal(nn.Module):
         """What `forward` gives for the last step, (b, d)."""
         weights, bias = self.taps()
         taps = min(weights.shape[-1], x.shape[-1])
-        return torch.einsum("bit,oit->bo", x[..., -taps:].flip(-1), weights[..., :taps]) + bias
+        return torch.einsum("bit,oit->bo", x[..., -taps:], weights[..., -taps:]) + bias
 
 
 def causal(x: Tensor, weights: Tensor) -> Tensor:
-    """y[t] = sum over l of weights[..., l] x[t - l]: (b, i, t) and (o, i, k) to (b, o, t); in float32 at least."""
+    """y[t] = sum over j of weights[..., j] x[t - k + 1 + j]: (b, i, t) and (o, i, k) to (b, o, t); in float32 at least."""
     t = x.shape[-1]
     taps = min(weights.shape[-1], t)  # those further back fall before the start
-    weights = weights[..., :taps]
+    weights = weights[..., -taps:]
     if taps <= DIRECT:
-        return functional.conv1d(functional.pad(x, (taps - 1, 0)), weights.flip(-1))
+        return functional.conv1d(functional.pad(x, (taps - 1, 0)), weights)
     with torch.autocast(x.device.type, enabled=False):
         kind = torch.promote_types(weights.dtype, torch.float32)
         size = next_fast_len(t + taps - 1, real=True)
         spectrum = torch.fft.rfft(x.to(kind), size).permute(2, 0, 1)  # (f, b, i)
-        response = torch.fft.rfft(weights.to(kind), size).permute(2, 1, 0)  # (f, i, o)
-        return torch.fft.irfft((spectrum @ response).permute(1, 2, 0), size)[..., :t]
+        response = torch.fft.rfft(weights.to(kind), size).conj().permute(2, 1, 0)  # (f, i, o)
+        ahead = torch.fft.irfft((spectrum @ response).permute(1, 2, 0), size)  # at s: the sum that ends k - 1 steps later
+        return torch.cat([ahead[..., size - taps + 1 :], ahead[..., : t - taps + 1]], dim=-1)
 
 
 def inside_of(x: Tensor) -> Tensor:

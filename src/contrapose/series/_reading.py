@@ -209,13 +209,8 @@ def starts_of(table: Table) -> np.ndarray:
 
 def refuse_disorder(table: Table, time: str, starts: np.ndarray) -> None:
     """Raises SeriesUnordered where times do not rise within a series; times that are neither numbers nor dates of ISO 8601 are not judged."""
-    column = table.arrow(time)
-    try:
-        moments = pc.cast(column, pa.timestamp("us")) if is_text(column.type) else column
-        moments = pc.cast(
-            moments, pa.int64() if pa.types.is_temporal(moments.type) else pa.float64(), safe=False
-        ).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    moments = moments_of(table.arrow(time))
+    if moments is None:
         return
     back = np.flatnonzero(~(np.diff(moments) > 0)) + 1
     back = back[~np.isin(back, starts)]
@@ -225,6 +220,19 @@ def refuse_disorder(table: Table, time: str, starts: np.ndarray) -> None:
             f"{table.where(row)}: '{time}' is {table[time][row]} after {table[time][row - 1]}, and does not rise ({len(back):,} such rows). Sort by "
             f"{NAME} and {TIME}, one row a step."
         )
+
+
+def moments_of(column: pa.ChunkedArray) -> np.ndarray | None:
+    """Times as numbers (n,): numbers as they are, also where they are spelt as text, dates in microseconds; None for anything else."""
+    if not pa.types.is_temporal(column.type):
+        found = numbers(column)
+        if np.isfinite(found).all():
+            return found
+    try:
+        dates = column if pa.types.is_temporal(column.type) else pc.cast(column, pa.timestamp("us"))
+        return pc.cast(pc.cast(dates, pa.timestamp("us")), pa.int64()).to_numpy()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
 
 
 def constant(table: Table, name: str, starts: np.ndarray, stops: np.ndarray) -> list[Any]:

@@ -227,7 +227,7 @@ class SeriesEncoder(Encoder):
         """(t, c) as `scale` says; NaN stays. A channel that never changes is centred alone."""
         if self.scale == "none":
             return series
-        mean, deviation = (self.mean, self.deviation) if self.scale == "channel" else statistics([series])
+        mean, deviation = (self.mean, self.deviation) if self.scale == "channel" else map(np.array, statistics([series]))
         return (series - mean) / np.where(deviation > 0, deviation, 1.0)
 
     def save(self, folder: Path | str) -> None:
