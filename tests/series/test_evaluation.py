@@ -54,7 +54,11 @@ def test_the_nearest_series_and_the_machine() -> None:
     train, labels = drawn.normal(size=(60, 3)), np.array(["a", "b"] * 30)
     train[::2] += 4
     test = np.array([[4.0, 4, 4], [0, 0, 0]])
-    for rule in (nearest_series(train, test, labels), svm_probe(train, labels, test), svm_probe(train[:9], labels[:9], test)):
+    for rule in (
+        nearest_series(train, test, labels),
+        svm_probe(train, labels, test),
+        svm_probe(train[:9], labels[:9], test),
+    ):
         assert rule.tolist() == ["a", "b"]
 
 

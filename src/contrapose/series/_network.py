@@ -117,7 +117,9 @@ def causal(x: Tensor, weights: Tensor) -> Tensor:
         size = next_fast_len(t + taps - 1, real=True)
         spectrum = torch.fft.rfft(x.to(kind), size).permute(2, 0, 1)  # (f, b, i)
         response = torch.fft.rfft(weights.to(kind), size).conj().permute(2, 1, 0)  # (f, i, o)
-        ahead = torch.fft.irfft((spectrum @ response).permute(1, 2, 0), size)  # at s: the sum that ends k - 1 steps later
+        ahead = torch.fft.irfft(
+            (spectrum @ response).permute(1, 2, 0), size
+        )  # at s: the sum that ends k - 1 steps later
         return torch.cat([ahead[..., size - taps + 1 :], ahead[..., : t - taps + 1]], dim=-1)
 
 

@@ -107,6 +107,7 @@ class SeriesEncoder(Encoder):
             with seeded_weights(seed):
                 network = DilatedConvolutions(self.channel_count, hidden=hidden, dim=dim, depth=depth, kernels=kernels)
         self.network = network
+        self.row_wise = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
         self.dim = self._probe() if self.own else dim
 
     @property
@@ -227,7 +228,9 @@ class SeriesEncoder(Encoder):
         """(t, c) as `scale` says; NaN stays. A channel that never changes is centred alone."""
         if self.scale == "none":
             return series
-        mean, deviation = (self.mean, self.deviation) if self.scale == "channel" else map(np.array, statistics([series]))
+        mean, deviation = (
+            (self.mean, self.deviation) if self.scale == "channel" else map(np.array, statistics([series]))
+        )
         return (series - mean) / np.where(deviation > 0, deviation, 1.0)
 
     def save(self, folder: Path | str) -> None:
