@@ -7,7 +7,7 @@ from functools import partial
 from contrapose.claims._series import ERROR, ETTH1, UCR, ForecastTask, LabelsTask
 from contrapose.claims.claim import Arm, Claim, Experiment, Statement
 
-SHARED = {"batch_size": 16, "steps": 60, "precision": "fp32"}
+SHARED = {"batch_size": 16, "epochs": 1, "steps": 60, "precision": "fp32"}  # it is the steps that count
 GRID = {"learning_rate": (1e-3, 5e-3)}
 
 

@@ -172,13 +172,13 @@ class Claim:
         A folder that holds the data of some experiment need not hold those that are in the repository. Raises ClaimDataMissing.
         """
         own = [experiment.source for experiment in self.experiments if experiment.source is not None]
-        serves = given is not None and any(source.is_in(given) for source in own)
+        serves_others = given is not None and any(source.is_in(given) for source in own)
         found = []
         for experiment in self.experiments:
             source = experiment.source or self.source
-            if experiment.source is not None and not (given is not None and source.is_in(given)):
-                if source.in_repository:
-                    found.append((experiment, source.find()))
+            here = given is not None and source.is_in(given)
+            if experiment.source is not None and not here and not source.in_repository:
                 continue
-            found.append((experiment, source.find(None if serves and not source.is_in(given) else given)))
+            elsewhere = not here and (serves_others or experiment.source is not None)
+            found.append((experiment, source.find(None if elsewhere else given)))
         return found

@@ -88,8 +88,9 @@ class AutoTCL(Method):
     )
 
     class Settings(MethodSettings):
-        # weights and widths of the mask: univariate ETTh1 of the official configuration; rates: its class's defaults
+        # epochs, weights and widths of the mask: univariate ETTh1 of the official configuration; rates: its class's defaults
         batch_size: PositiveInt = Field(32, description="Series in a batch, over all processes.")
+        epochs: PositiveFloat = Field(115.0, description="Passes over the series or windows; fractions allowed.")
         learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate of the encoder.")
         augmentation_learning_rate: PositiveFloat = Field(1e-2, description="Of the augmentation network.")
         schedule: Literal["linear", "cosine", "constant"] = Field("constant", description="How both rates fall.")

@@ -27,8 +27,9 @@ class SeriesInfoNCE(ViewMethod):
     r"""Learn representations of time series without labels, with a fixed augmentation: jitter, scaling, cutout or a subsequence.
 
     Pick it when you know a change that leaves a series what it is, or as the baseline beside `autotcl`, whose objective and encoder it shares:
-    only the view is another. With the maxima over time $z_i$ of a series' representations and $\tilde z_i$ of its view, both (b, d), and its
-    windows $w_1 \dots w_k$,
+    only the view is another.
+
+    With the maxima over time $z_i$ of a series' representations and $\tilde z_i$ of its view, both (b, d), and its windows $w_1 \dots w_k$,
 
     $$L = -\frac{1}{b} \sum_i \log \frac{e^{\cos(z_i, \tilde z_i)/\tau}}{\sum_j e^{\cos(z_i, \tilde z_j)/\tau}}
           - \frac{\lambda}{b k} \sum_{i,j} \log \frac{e^{w_j \cdot w_{j+1}}}{e^{w_j \cdot w_{j+1}} + \sum_{|l - j| > 1} e^{w_j \cdot w_l}}.$$
@@ -53,6 +54,7 @@ class SeriesInfoNCE(ViewMethod):
     class Settings(MethodSettings):
         # as autotcl's, so that the two differ in nothing but the view
         batch_size: PositiveInt = Field(32, description="Series in a batch, over all processes.")
+        epochs: PositiveFloat = Field(115.0, description="Passes over the series or windows; fractions allowed.")
         learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate.")
         schedule: Literal["linear", "cosine", "constant"] = Field("constant", description="How the rate falls.")
         weight_decay: NonNegativeFloat = Field(0.01, description="Decay of weight matrices.")
