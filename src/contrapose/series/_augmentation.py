@@ -6,7 +6,7 @@ import torch
 from torch import LongTensor, Tensor, nn
 
 from contrapose.errors import ArgumentInvalid
-from contrapose.series._network import DilatedConvolutions
+from contrapose.series._network import DilatedConvolutions, at_least_float32
 
 KERNELS = 5  # radial basis functions, each twice as wide as the one before
 FACTOR = 2.0
@@ -26,7 +26,7 @@ class AugmentationNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         steps = self.network(x)
-        return self.keep(steps), self.scale(steps).sigmoid()
+        return at_least_float32(self.keep(steps)), at_least_float32(self.scale(steps)).sigmoid()
 
 
 def concrete_mask(logits: Tensor, noise: Tensor, *, bias: float, stretch: float, hard: bool = True) -> Tensor:

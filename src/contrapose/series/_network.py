@@ -127,3 +127,7 @@ def inside_of(x: Tensor) -> Tensor:
     """(b, t, c) to bool (b, t): True up to the last step that has any value; what follows is padding."""
     some = ~x.isnan().all(dim=-1)
     return some.flip(1).cummax(dim=1).values.flip(1) if not bool(some.all()) else some
+
+
+def at_least_float32(vectors: Tensor) -> Tensor:
+    return vectors if vectors.dtype == torch.float64 else vectors.float()

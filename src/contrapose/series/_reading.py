@@ -135,9 +135,8 @@ def from_lists(table: Table, rename: Mapping[str, str]) -> SeriesTable:
     series = [one_series(with_nan(values), table.where(row)) for row, values in enumerate(table[SERIES])]
     names = [str(number) for number in range(series[0].shape[1])]
     others = {name: list(table[name]) for name in table.columns if name != SERIES}
-    made = SeriesTable(series, names, others, source=table.source)
-    made.where = table.where  # type: ignore[method-assign]  # lines are known
-    return made
+    places = [table.where(row) for row in range(len(table))]
+    return SeriesTable(series, names, others, source=table.source, places=places)
 
 
 def with_nan(values: Any) -> Any:
@@ -166,13 +165,14 @@ def from_long(table: Table, rename: Mapping[str, str]) -> SeriesTable:
     if time is not None:
         refuse_disorder(table, time, starts)
     others = {name: constant(table, name, starts, stops) for name in WHOLE if name in table and name not in channels}
-    names = None
+    places = None
     if NAME in table:
         ids = table[NAME]
         names = [str(ids[int(start)]) for start in starts]
         others = {NAME: names, **others}
+        places = [f"{table.source}, series '{name}'" for name in names]
     series = [values[start:stop] for start, stop in zip(starts, stops, strict=True)]
-    return SeriesTable(series, channels, others, source=table.source, names=names)
+    return SeriesTable(series, channels, others, source=table.source, places=places)
 
 
 def channel(table: Table, name: str) -> np.ndarray:

@@ -23,7 +23,7 @@ ROW = "contrapose.row"  # keeps the number of rows where there is no other colum
 class SeriesTable:
     """n time series, float64 of shape (t, c) each, NaN where a value is missing, and a table of what else is known of each.
 
-    `channels`: their names. `source` names the data in messages; `names`: what messages call a series, None: its row.
+    `channels`: their names. `source` names the data in messages; `places`: where each series stands, in words; None: its row.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class SeriesTable:
         others: Mapping[str, Sequence[Any]] | Table | None = None,
         *,
         source: str,
-        names: Sequence[str] | None = None,
+        places: Sequence[str] | None = None,
     ) -> None:
         self.series = list(series)
         self.channels = tuple(channels)
         self.source = source
-        self.names = None if names is None else list(names)
+        self.places = None if places is None else list(places)
         if not isinstance(others, Table):
             columns = {name: pa.array(list(values), from_pandas=True) for name, values in (others or {}).items()}
             others = Table(pa.table({ROW: np.arange(len(self.series)), **columns}), source=source)
@@ -84,16 +84,14 @@ class SeriesTable:
 
     def where(self, row: int) -> str:
         """A series in words: `sensors.csv, series 'a7'`, or `series 11 of the array`."""
-        if self.names is not None:
-            return f"{self.source}, series '{self.names[row]}'"
-        return f"series {row} of {self.source}"
+        return f"series {row} of {self.source}" if self.places is None else self.places[row]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> SeriesTable:
         """Some rows, numbered anew from 0."""
         rows = row_numbers(rows, len(self))
-        names = None if self.names is None else [self.names[row] for row in rows]
+        places = None if self.places is None else [self.places[row] for row in rows]
         taken = SeriesTable(
-            [self.series[row] for row in rows], self.channels, self.others.take(rows), source=self.source, names=names
+            [self.series[row] for row in rows], self.channels, self.others.take(rows), source=self.source, places=places
         )
         taken.dropped = self.dropped
         return taken
@@ -101,7 +99,7 @@ class SeriesTable:
     def renumbered(self) -> SeriesTable:
         """The same rows, whose hidden numbers count from 0 again."""
         others = {name: list(self.others[name]) for name in self.others.columns if name != ROW}
-        return SeriesTable(self.series, self.channels, others, source=self.source, names=self.names)
+        return SeriesTable(self.series, self.channels, others, source=self.source, places=self.places)
 
     def _require(self, name: str) -> None:
         if name not in self.columns or name == SERIES:

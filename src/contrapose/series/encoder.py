@@ -23,7 +23,7 @@ from contrapose.errors import (
     WeightsBroken,
 )
 from contrapose.series._contrast import pooled
-from contrapose.series._network import KERNELS, DilatedConvolutions, inside_of
+from contrapose.series._network import KERNELS, DilatedConvolutions, at_least_float32, inside_of
 from contrapose.series._table import SeriesTable
 from contrapose.series.data import length_of, refuse_missing, refuse_series
 from contrapose.training.bar import Bar
@@ -379,10 +379,6 @@ def padded(series: Sequence[np.ndarray]) -> Tensor:
     for row, each in enumerate(series):
         together[row, : len(each)] = each
     return torch.from_numpy(together)
-
-
-def at_least_float32(vectors: Tensor) -> Tensor:
-    return vectors if vectors.dtype == torch.float64 else vectors.float()
 
 
 @contextlib.contextmanager
