@@ -117,7 +117,7 @@ def test_chance_is_what_a_collapsed_encoder_gets(data: Data) -> None:
     torch.nn.init.ones_(model.encoder.network.trends.convolutions[0].bias)
     found = model.encoder_loss(batch(data))
     for name, expected in model.chance(batch(data)).items():
-        assert float(found[name]) == pytest.approx(expected, abs=1e-5)
+        assert float(found[name].detach()) == pytest.approx(expected, abs=1e-5)
     assert model.chance(batch(data))["contrast"] == pytest.approx(math.log(6))
 
 
