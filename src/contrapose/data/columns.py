@@ -7,7 +7,7 @@ from typing import Literal
 
 GROUP = "group_id"  # an optional column of any table: rows with the same value are never each other's negatives
 
-Kind = Literal["text", "image", "label", "number", "score", "domain", "series"]
+Kind = Literal["text", "image", "label", "number", "score", "domain", "series", "time"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Column:
     """A column that a method asks for; it stands in the method's Card.
 
     `kind` says what its values must be: "text" a text that is not blank; "number" and "score" a finite number; "label",
-    "domain" and "image" any value that is there, "series" numbers over time. A column that is not `required` may be absent; where it is present,
-    its values are held to the same.
+    "domain" and "image" any value that is there, "series" numbers over time, "time" a number, or a date and time. A column that is not
+    `required` may be absent; where it is present, its values are held to the same.
     """
 
     name: str

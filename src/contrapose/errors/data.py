@@ -312,3 +312,31 @@ class VectorsInvalid(ContraposeError):
     """
 
     code = "CL-DATA-061"
+
+
+class SequenceInvalid(ContraposeError):
+    """A sequence of items that cannot be used: it is empty, of a user who stands twice, or holds an item number that there is not.
+
+    **Why it matters.** An empty sequence says nothing about what comes next, and item 0 is the padding, which no user has chosen.
+
+    **Example.** `model.encode([[]])`; a table whose `item` column holds `[]` for a user; sequences without a single next item to learn from.
+
+    **Mend.** The message names the row. Leave such users out, or give at least two interactions of a user.
+    """
+
+    code = "CL-DATA-080"
+
+
+class UserTooShort(ContraposeError):
+    """A user has too few interactions for the last of them to be held out.
+
+    **Why it matters.** Leave-one-out takes a user's last interaction as the test and the one before as the development data; with fewer than
+    three, nothing would be left to go by, and the user would count as a failure of every encoder.
+
+    **Example.** A user with one purchase, with `--on next_item=purchases.csv`.
+
+    **Mend.** The message names the first such user and how many there are. Leave them out, or keep the users and items with at least five
+    interactions: `contrapose.sequence.data.core(table, 5)`.
+    """
+
+    code = "CL-DATA-081"

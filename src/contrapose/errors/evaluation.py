@@ -107,3 +107,16 @@ class ProtocolDataInvalid(ContraposeError):
     """
 
     code = "CL-EVAL-008"
+
+
+class HeldOutLearned(ContraposeError):
+    """What is to be predicted would be among what is learned from.
+
+    **Why it matters.** A score on interactions that the encoder was trained on says nothing about the next one.
+
+    **Example.** `--on next_item=purchases.csv --set leave_out=0` with the same file as `--data`.
+
+    **Mend.** `leave_out=2` keeps each user's last two interactions out of training, the test's and the development data's; or measure on another file.
+    """
+
+    code = "CL-EVAL-080"

@@ -212,3 +212,18 @@ class ArchitectureInvalid(ContraposeError):
     """
 
     code = "CL-MODEL-100"
+
+
+class ItemUnknown(ContraposeError):
+    """An item that the encoder has no vector for.
+
+    **Why it matters.** An encoder of sequences knows the items of its training data alone. Another item's vector in its place would be wrong
+    without a sign.
+
+    **Example.** `model.encode([["85123A", "a new article"]])`; an evaluation file with items that no training sequence has.
+
+    **Mend.** The message names the item, its place and the nearest one known. Train on data that have it, or leave such items out of
+    sequences: `--set encoder.unknown=skip`.
+    """
+
+    code = "CL-MODEL-080"

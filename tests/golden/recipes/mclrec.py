@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, linear, normalize
 
-from contrapose.objectives import nt_xent, simple_contrastive
-from tests.golden.pieces import Arrays, Made, gradients, leaf, one_hot_columns
+from contrapose.objectives import nt_xent
+from contrapose.sequence.mclrec import Augmenter, contrast_regulariser
+from tests.golden.pieces import Arrays, Made, gradients, leaf
 
 INPUTS = ("h1", "h2", "tau", "beta", "lmd", "gamma", "aug1_*", "aug2_*")
-WAITS = {
-    "z1": "mclrec, because its augmenters are its own; the losses take them from the recipe",
-    "z2": "mclrec, because its augmenters are its own; the losses take them from the recipe",
-    "reg_paper_eq13_z1_z2": "mclrec, because this regulariser has one extreme for a whole batch, and losses here are of rows",
-}
-HARD = "`simple_contrastive(scores, one-hot columns, hardest=1, weight=1.0)`, its size, less `simple_contrastive(scores, one-hot columns)`"
-STAGE = "`nt_xent(…)` and `simple_contrastive(…)` of the three pairs"
+WAITS: dict[str, str] = {}
+HARD = "`contrast_regulariser(…)`"
+STAGE = "`nt_xent(…)` and `contrast_regulariser(…)` of the three pairs"
 CALLS = {
+    "z?": "`Augmenter(dim, widths)`",
+    "reg_paper_eq13_z1_z2": '`contrast_regulariser(z1, z2, scope="batch")`',
     "cl1_dot": '`nt_xent(h1, h2, temperature=tau, similarity="dot")`',
     "cl1_cos": "`nt_xent(h1, h2, temperature=tau)`",
     "con_*": '`nt_xent(…, temperature=1, similarity="dot")`',
@@ -41,6 +39,7 @@ def recompute(given: Arrays, due: list[str]) -> Made:
     made |= {f"con_{pair}": value for pair, value in contrasts.items()}
     made |= {f"reg_{pair}": value for pair, value in regularisers.items()}
     made |= {"stage1_ssl_official": stage1} | gradients(stage1, stage1_grad_h1=h1, stage1_grad_h2=h2)
+    made |= {"z1": z1, "z2": z2, "reg_paper_eq13_z1_z2": contrast_regulariser(z1, z2, scope="batch")}
     return made | stage2(given, gamma)
 
 
@@ -60,25 +59,18 @@ def second_level(h1: Tensor, h2: Tensor, z1: Tensor, z2: Tensor) -> tuple[dict[s
     """By pair: the contrast with temperature 1, and the regulariser."""
     pairs = {"h1_z2": (h1, z2), "h2_z1": (h2, z1), "z1_z2": (z1, z2)}
     contrasts = {name: nt_xent(*pair, temperature=1.0, similarity="dot") for name, pair in pairs.items()}
-    return contrasts, {name: regulariser(*pair) for name, pair in pairs.items()}
-
-
-def regulariser(first: Tensor, second: Tensor) -> Tensor:
-    """mean relu(s+ - min(s+, m)) + mean relu(max(s+, m) - s-), m the hardest negative, which is mean |m - s+| less the mean of s- less s+."""
-    views = torch.cat([first, second])
-    n = len(views)
-    itself = torch.eye(n, dtype=torch.bool)
-    scores = (views @ views.T)[~itself].view(n, n - 1)
-    partner = torch.arange(n).roll(n // 2)
-    index = partner - (partner > torch.arange(n)).long()  # its place once a view's product with itself is left out
-    options = {"index": index, "similarity": "dot", "reduction": "none"}
-    margin = simple_contrastive(scores, one_hot_columns(scores), hardest=1, weight=1.0, **options)
-    return (margin.abs() - simple_contrastive(scores, one_hot_columns(scores), **options)).mean()
+    return contrasts, {name: contrast_regulariser(*pair) for name, pair in pairs.items()}
 
 
 def augment(h: Tensor, given: Arrays, name: str, last: Tensor | None = None) -> Tensor:
+    """The file's weights in an augmenter; `last` in place of its last matrix."""
+    numbers = range(1, 1 + sum(key.startswith(f"{name}_w") for key in given))
+    augmenter = Augmenter(h.shape[1], [len(given[f"{name}_b{number}"]) for number in numbers][:-1]).double()
     weights = {
-        f"{kind}{number}": torch.tensor(given[f"{name}_{kind}{number}"]) for kind in "wb" for number in (1, 2, 3)
+        f"layers.{number - 1}.{kind}": torch.tensor(given[f"{name}_{kind[0]}{number}"])
+        for number in numbers
+        for kind in ("weight", "bias")
     }
-    hidden = gelu(linear(gelu(linear(h, weights["w1"], weights["b1"])), weights["w2"], weights["b2"]))
-    return normalize(linear(hidden, weights["w3"] if last is None else last, weights["b3"]), dim=1)
+    if last is not None:
+        weights[f"layers.{len(numbers) - 1}.weight"] = last
+    return torch.func.functional_call(augmenter, weights, (h,))
