@@ -93,11 +93,12 @@ class MCLRec(ViewMethod):
         augmenters = Update(
             self.augmenter_step, [*self.first_augmenter.parameters(), *self.second_augmenter.parameters()], "augmenters"
         )
-        return {
+        updates = {
             "code": [encoder, augmenters, encoder],
             "paper": [encoder, augmenters],
             "joint": [Update(self.training_step)],
         }[self.settings.schedule_of_updates]
+        return updates if self.settings.learned_weight else [each for each in updates if each is not augmenters]
 
     def before_step(self, batch: Batch) -> None:
         """The two views of each sequence are drawn once and serve all updates of the step."""
@@ -113,14 +114,15 @@ class MCLRec(ViewMethod):
         batch.columns |= {name: view.inputs() for name, view in zip(("first", "second"), drawn, strict=True)}
 
     def views(self, batch: Batch) -> dict[str, View]:
-        return {name: View(batch[name]) for name in ("sequence", "first", "second")}
+        contrasted = ("first", "second") if self.settings.stochastic_weight or self.settings.learned_weight else ()
+        return {name: View(batch[name]) for name in ("sequence", *contrasted)}
 
     def embed(self, view: View) -> Tensor:
         return self.encoder(view.inputs)
 
     def objective(self, embeddings: dict[str, Tensor], batch: Batch) -> Terms:
         """The encoder's turn: L0."""
-        settings, h1, h2 = self.settings, embeddings["first"], embeddings["second"]
+        settings, h1, h2 = self.settings, embeddings.get("first"), embeddings.get("second")
         terms = {
             "next_item": next_item_loss(
                 embeddings["sequence"], self.encoder, batch["next"], padding_class=settings.padding_class
