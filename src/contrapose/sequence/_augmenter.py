@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import LongTensor, Tensor, nn
 from torch.nn import functional
 
 from contrapose.errors import ArgumentInvalid, NoNegatives, NonFinite, ShapesDiffer
 
 Scope = Literal["row", "batch"]
+SCORES = 2**22  # dot products that stand in memory at once
 
 
 class Augmenter(nn.Module):
@@ -37,7 +38,9 @@ class Augmenter(nn.Module):
         return functional.normalize(last(vectors).float() if vectors.dtype == torch.bfloat16 else last(vectors), dim=-1)
 
 
-def contrast_regulariser(first: Tensor, second: Tensor, *, scope: Scope = "row") -> Tensor:
+def contrast_regulariser(
+    first: Tensor, second: Tensor, *, scope: Scope = "row", group: LongTensor | None = None
+) -> Tensor:
     r"""What keeps a contrast from becoming easy: positives above the hardest negative, and negatives far below it, cost (MCLRec, equations 12 and 13).
 
     Of the 2b views z = [first; second], with $\sigma^+_r$ the dot product of view r with its partner and $\sigma^-_{rj}$ those with the 2b - 2 others:
@@ -49,9 +52,10 @@ def contrast_regulariser(first: Tensor, second: Tensor, *, scope: Scope = "row")
         second: (b, d), the other view.
         scope: "row": each view has extremes of its own (the official code). "batch": the whole batch has one smallest positive and one
             largest negative (the paper's equations).
+        group: (b,) integers; views of rows of one group are never each other's negatives. Below 0: no group. None: no groups.
 
     Returns:
-        A scalar, at least 0; 0 where all products are equal. (2b, 2b) in memory. float32 for half-precision inputs.
+        A scalar, at least 0; 0 where all products are equal. Memory grows with b alone. float32 for half-precision inputs.
 
     Raises ShapesDiffer, NonFinite, ArgumentInvalid; NoNegatives for fewer than two rows.
     """
@@ -67,14 +71,35 @@ def contrast_regulariser(first: Tensor, second: Tensor, *, scope: Scope = "row")
         z = z if z.dtype == torch.float64 else z.float()
         if not torch.isfinite(z.detach().sum()):
             raise NonFinite("The views hold NaN or infinity.")
-        positive = (z * z.roll(b, dims=0)).sum(dim=1)
-        rows = torch.arange(2 * b, device=z.device)
-        left_out = torch.zeros(2 * b, 2 * b, dtype=torch.bool, device=z.device)
-        left_out[rows, rows] = left_out[rows, rows.roll(b)] = True
-        scores = z @ z.T
-        hardest = scores.masked_fill(left_out, -torch.inf).amax(dim=1)
-        least, most = (positive, hardest) if scope == "row" else (positive.min(), hardest.max())
-        low, high = torch.minimum(least, most), torch.maximum(least, most)
-        above = functional.relu(positive - low).mean()
-        below = functional.relu(high.expand(2 * b)[:, None] - scores).masked_fill(left_out, 0.0)
-        return above + below.sum() / (2 * b * (2 * b - 2))
+        own = torch.arange(b, device=z.device) if group is None else _numbered_groups(group.to(z.device))
+        hardest, has = hardest_negatives(z, own)
+        if not has.any():
+            return z.sum() * 0
+        positive = (z * z.roll(b, dims=0)).sum(dim=1)[has]
+        most_alike = (z[has] * z[hardest[has]]).sum(dim=1)
+        # No negative is above the hardest one, so that the second relu never cuts; and the mean of all products costs no table of them.
+        together = z.new_zeros(b, z.shape[1]).index_add(0, own.repeat(2), z)
+        sizes = 2.0 * torch.bincount(own)
+        mean = (z.sum(dim=0).square().sum() - together.square().sum()) / ((2 * b) ** 2 - sizes.square().sum())
+        least, most = (positive, most_alike) if scope == "row" else (positive.min(), most_alike.max())
+        return functional.relu(positive - torch.minimum(least, most)).mean() + torch.maximum(least, most).mean() - mean
+
+
+@torch.no_grad()
+def hardest_negatives(z: Tensor, group: LongTensor) -> tuple[LongTensor, Tensor]:
+    """For 2b views (2b, d) of b rows with groups (b,): the view of another group with the largest dot product, (2b,), and whether there is one.
+
+    In blocks of rows.
+    """
+    labels, found, has = group.repeat(2), [], []
+    for rows in torch.arange(len(z), device=z.device).split(max(1, SCORES // len(z))):
+        best = (z[rows] @ z.T).masked_fill(labels[rows, None] == labels, -torch.inf).max(dim=1)
+        found.append(best.indices)
+        has.append(best.values > -torch.inf)
+    return torch.cat(found), torch.cat(has)
+
+
+def _numbered_groups(group: LongTensor) -> LongTensor:
+    """Groups from 0 without gaps; each number below 0 a group alone."""
+    alone = group.max() + 1 + torch.arange(len(group), device=group.device)
+    return torch.unique(torch.where(group < 0, alone, group), return_inverse=True)[1]

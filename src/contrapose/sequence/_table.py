@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from torch import LongTensor
 
 from contrapose.data.arrow import JSON, is_text, plain
 from contrapose.data.columns import Column
@@ -31,7 +33,6 @@ class SequenceTable:
     """
 
     columns = ("item", "user")
-    group = None
 
     def __init__(
         self,
@@ -56,6 +57,11 @@ class SequenceTable:
     def fingerprint(self) -> str:
         found = self.interactions.fingerprint
         return hashlib.sha256((found + self.restriction).encode()).hexdigest() if self.restriction else found
+
+    @property
+    def group(self) -> LongTensor | None:
+        """The `group_id` of each user's first interaction as integers, (n,); None without that column."""
+        return None if self.interactions.group is None else self.interactions.group[torch.from_numpy(self.first)]
 
     def __len__(self) -> int:
         return len(self.users)

@@ -116,7 +116,9 @@ def open_data(table: SequenceTable, card: Card, encoder: SequenceEncoder) -> Dat
         "next": whole[torch.from_numpy(target)],
         "left": torch.from_numpy(left[target]),
     }
-    return Data(columns, len(target), None, {}, table.source, table.fingerprint)
+    owner = torch.from_numpy(np.repeat(np.arange(len(table)), lengths)[target])
+    group = None if table.group is None else table.group[owner]
+    return Data(columns, len(target), group, {}, table.source, table.fingerprint)
 
 
 def encoded(table: SequenceTable, encoder: SequenceEncoder) -> tuple[np.ndarray, np.ndarray]:

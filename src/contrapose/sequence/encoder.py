@@ -95,6 +95,8 @@ class SequenceEncoder(Encoder):
         least, most = int(lengths.min()), int(lengths.max())
         if least < 1 or most > min(self.max_length, items.shape[1]):
             raise SequenceInvalid(f"Sequences have from 1 to {min(self.max_length, items.shape[1])} items; got lengths from {least} to {most}.")
+        if int(items.min()) < 0 or int(items.max()) > len(self.items):
+            raise SequenceInvalid(f"Items are numbered 1 to {len(self.items)}, 0 for none; got {int(items.min())} to {int(items.max())}.")
         return self.transformer(items[:, :most], lengths)
 
     def encode(

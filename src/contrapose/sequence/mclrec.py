@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import LongTensor, Tensor
 
 from contrapose.data.batches import Batch, Data, Facts
 from contrapose.distributed import gather_rows, shared_work
@@ -129,10 +129,12 @@ class MCLRec(ViewMethod):
             )
         }
         if settings.stochastic_weight:
-            contrast = nt_xent(h1, h2, temperature=settings.temperature, similarity=settings.similarity)
+            contrast = nt_xent(
+                h1, h2, temperature=settings.temperature, similarity=settings.similarity, group=batch.group
+            )
             terms["stochastic"] = settings.stochastic_weight * contrast
         if settings.learned_weight:
-            contrast, regulariser = self.contrast(h1, h2)
+            contrast, regulariser = self.contrast(h1, h2, batch.group)
             scale = settings.learned_weight if settings.beta_on_regulariser else 1.0
             terms["learned"] = settings.learned_weight * contrast
             if settings.regulariser_weight:
@@ -144,21 +146,22 @@ class MCLRec(ViewMethod):
         views = {name: replace(view, gradient=False) for name, view in self.views(batch).items() if name != "sequence"}
         h1, h2 = (gather_rows(rows) for rows in self.embed_views(views).values())
         with shared_work():
-            contrast, regulariser = self.contrast(h1, h2)
+            contrast, regulariser = self.contrast(h1, h2, batch.whole.group)
             terms = {"augmenters": contrast}
             if self.settings.regulariser_weight:
                 terms["augmenters_regulariser"] = self.settings.regulariser_weight * regulariser
             return terms
 
-    def contrast(self, h1: Tensor, h2: Tensor) -> tuple[Tensor, Tensor]:
+    def contrast(self, h1: Tensor, h2: Tensor, group: LongTensor | None) -> tuple[Tensor, Tensor]:
         """L_cl2 and R."""
         z1, z2 = self.first_augmenter(h1), self.second_augmenter(h2)
         pairs = [(z1, z2), (h1, z2), (h2, z1)]
-        contrast = sum(nt_xent(a, b, temperature=1.0, similarity="dot") for a, b in pairs)
+        contrast = sum(nt_xent(a, b, temperature=1.0, similarity="dot", group=group) for a, b in pairs)
         if not self.settings.regulariser_weight:
             return contrast, contrast.new_zeros(())
         regularised = pairs if self.settings.regulariser_pairs == "all" else pairs[:1]
-        return contrast, sum(contrast_regulariser(a, b, scope=self.settings.regulariser_scope) for a, b in regularised)
+        scope = self.settings.regulariser_scope
+        return contrast, sum(contrast_regulariser(a, b, scope=scope, group=group) for a, b in regularised)
 
     def score(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """(n, d) and (m, d) to (n, m): dot products, as in training."""
