@@ -66,6 +66,8 @@ def contrast_regulariser(
     b = len(first)
     if b < 2:
         raise NoNegatives(f"{b} row(s): a view has the views of other rows as negatives, so at least two rows are needed.")
+    if group is not None and group.shape != (b,):
+        raise ShapesDiffer(f"group must hold one integer for each of the {b} rows; got shape {tuple(group.shape)}.")
     with torch.autocast(first.device.type, enabled=False):
         z = torch.cat([first, second])
         z = z if z.dtype == torch.float64 else z.float()

@@ -30,6 +30,7 @@ NAME = "transformer"
 RECORD = "contrapose.json"  # of a model folder
 WEIGHTS, ITEMS = "model.safetensors", "items.json"
 BATCH = 512  # sequences encoded at once, of similar lengths
+ALIKE = 128  # sequences of similar lengths that go through the transformer together on a processor
 MANY = 10_000  # items among which a nearest name is no longer looked for
 
 
@@ -97,7 +98,11 @@ class SequenceEncoder(Encoder):
             raise SequenceInvalid(f"Sequences have from 1 to {min(self.max_length, items.shape[1])} items; got lengths from {least} to {most}.")
         if int(items.min()) < 0 or int(items.max()) > len(self.items):
             raise SequenceInvalid(f"Items are numbered 1 to {len(self.items)}, 0 for none; got {int(items.min())} to {int(items.max())}.")
-        return self.transformer(items[:, :most], lengths)
+        if items.device.type != "cpu" or len(items) <= ALIKE:
+            return self.transformer(items[:, :most], lengths)
+        order = lengths.argsort(stable=True)  # so that few rows are padded to the longest
+        parts = [self.transformer(items[rows, : int(lengths[rows[-1]])], lengths[rows]) for rows in order.split(ALIKE)]
+        return torch.cat(parts).index_select(0, order.argsort())
 
     def encode(
         self,
