@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from transformers import BertModel
 
 from contrapose.text._blocks import has_blocks
-from contrapose.text._dropout import draw
 from contrapose.text._loading import load_transformer
 from contrapose.text._packed import TILE_ROWS, Tiles, _Attention
 from contrapose.text.data import mask_of
+from contrapose.training.dropout import draw
 from tests.text.samples import FAMILIES, random_transformer
 
 HEADS, SIZE = 2, 3

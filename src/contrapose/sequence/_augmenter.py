@@ -84,7 +84,9 @@ def contrast_regulariser(
         sizes = 2.0 * torch.bincount(own)
         mean = (z.sum(dim=0).square().sum() - together.square().sum()) / ((2 * b) ** 2 - sizes.square().sum())
         least, most = (positive, most_alike) if scope == "row" else (positive.min(), most_alike.max())
-        return functional.relu(positive - torch.minimum(least, most)).mean() + torch.maximum(least, most).mean() - mean
+        high = torch.maximum(least, most).expand(len(positive))
+        negatives = (2 * b - sizes[own].repeat(2)[has]).to(z)
+        return functional.relu(positive - torch.minimum(least, most)).mean() + (high * negatives).sum() / negatives.sum() - mean
 
 
 @torch.no_grad()

