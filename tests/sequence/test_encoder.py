@@ -58,7 +58,9 @@ def test_the_state_at_the_last_place_is_the_official_architectures(layers: int) 
     model = encoder(layers=layers).double()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.5, generator=torch.Generator().manual_seed(weight.numel()))
-    items = torch.tensor([[3, 5, 1, 0, 0, 0], [2, 0, 4, 0, 6, 1], [7, 8, 0, 0, 0, 0], [0, 0, 3, 1, 0, 0], [4, 0, 0, 0, 0, 0]])
+    items = torch.tensor(
+        [[3, 5, 1, 0, 0, 0], [2, 0, 4, 0, 6, 1], [7, 8, 0, 0, 0, 0], [0, 0, 3, 1, 0, 0], [4, 0, 0, 0, 0, 0]]
+    )
     lengths = torch.tensor([3, 6, 4, 4, 1])  # rows 1 to 3 have masked items, row 2 at its end, row 3 at its start
     torch.testing.assert_close(model({"items": items, "lengths": lengths}), by_hand(model, items, lengths))
 

@@ -64,7 +64,7 @@ def test_the_encoder_knows_none_of_the_items() -> None:
     protocol = open_protocol("next_item", TABLE, None, None)
     with pytest.raises(ProtocolDataInvalid, match="knows none"):
         protocol.rank(encoder("xyz", unknown="skip"))
-    with pytest.raises(ItemUnknown, match="row 0 of the dict .* no item 'a'"):
+    with pytest.raises(ItemUnknown, match=r"row 0 of the dict .* no item 'a'"):
         protocol.rank(encoder("bcd"))
 
 

@@ -57,7 +57,9 @@ def test_names_are_text_whatever_they_came_as(tmp_path: Path) -> None:
 
 
 def test_rows_that_hold_whole_sequences(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"user": "b", "things": [3, 1]}\n{"user": "a", "things": [2]}\n', encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(
+        '{"user": "b", "things": [3, 1]}\n{"user": "a", "things": [2]}\n', encoding="utf-8"
+    )
     table = read_data(tmp_path / "rows.jsonl", rename={"item": "things"})
     assert (list(table["user"]), list(table["item"])) == (["a", "b"], [["2"], ["3", "1"]])
     assert table.where(0).endswith("line 2 (user 'a')")
@@ -125,7 +127,9 @@ def test_every_beginning_with_the_item_that_follows() -> None:
 
 def test_items_that_the_encoder_does_not_know() -> None:
     table = read_data({"user": ["u", "v"], "item": [list("abc"), list("axc")]})
-    with pytest.raises(ContraposeError, match=r"row 1 of the dict \(user 'v'\): the encoder has no item 'x' \(1 interactions"):
+    with pytest.raises(
+        ContraposeError, match=r"row 1 of the dict \(user 'v'\): the encoder has no item 'x' \(1 interactions"
+    ):
         open_data(table, SASRec.card, SequenceEncoder("abc"))
     data = open_data(table, SASRec.card, SequenceEncoder("abc", EncoderOptions(unknown="skip")))
     assert data.columns["next"].tolist() == [2, 3, 3]
@@ -138,9 +142,7 @@ def test_nothing_follows_anything() -> None:
 
 
 def test_what_check_tells(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text(
-        "user,item\nu,a\nu,b\nu,c\nu,d\nv,a\n,b\nw,\n", encoding="utf-8"
-    )
+    (tmp_path / "rows.csv").write_text("user,item\nu,a\nu,b\nu,c\nu,d\nv,a\n,b\nw,\n", encoding="utf-8")
     table = read_data(tmp_path / "rows.csv", strict=False)
     report = check_data(table, SASRec.card, SequenceEncoder("abcd", EncoderOptions(max_length=3)), 4)
     said = {problem.message.split(".")[0]: (problem.rows, problem.places) for problem in report.problems}
@@ -148,7 +150,7 @@ def test_what_check_tells(tmp_path: Path) -> None:
     assert said["column 'user' is empty"] == (1, "line 7")
     assert any("fewer than 3" in message and found == (1, "line 6") for message, found in said.items())
     assert any("more than 3" in message for message in said)
-    assert [example.texts["item"] for example in report.examples][0] == "b, c, d"
+    assert report.examples[0].texts["item"] == "b, c, d"
 
 
 def test_only_items_have_vectors() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import LongTensor, Tensor
 
@@ -35,6 +35,7 @@ LENGTHS = st.lists(st.integers(1, T), min_size=1, max_size=5)
 RATIOS = st.sampled_from([0.0, 0.2, 0.5, 0.8, 0.99])
 
 
+@settings(max_examples=40, deadline=None)
 @given(LENGTHS, RATIOS, st.integers(0, 99))
 def test_a_crop_is_neighbours_moved_to_the_front(lengths: list[int], ratio: float, seed: int) -> None:
     whole = rows(lengths)
@@ -46,6 +47,7 @@ def test_a_crop_is_neighbours_moved_to_the_front(lengths: list[int], ratio: floa
     assert (found.items[torch.arange(T) >= found.lengths[:, None]] == 0).all()
 
 
+@settings(max_examples=40, deadline=None)
 @given(LENGTHS, RATIOS, st.integers(0, 99))
 def test_masked_places_are_0_and_as_many_as_the_ratio_says(lengths: list[int], ratio: float, seed: int) -> None:
     whole = rows(lengths)
@@ -56,6 +58,7 @@ def test_masked_places_are_0_and_as_many_as_the_ratio_says(lengths: list[int], r
     assert changed.sum(dim=1).tolist() == [int(length * ratio + 1e-6) for length in lengths]
 
 
+@settings(max_examples=40, deadline=None)
 @given(LENGTHS, RATIOS, st.integers(0, 99))
 def test_reordering_stays_within_a_window(lengths: list[int], ratio: float, seed: int) -> None:
     whole = rows(lengths)
@@ -73,7 +76,9 @@ def test_every_start_and_every_order_is_as_likely() -> None:
     assert len(starts) == 4
     assert min(starts.values()) > 1300
     orders = Counter(map(tuple, reorder(many, uniform(6000, 1 + T), ratio=0.5).items.tolist()))
-    assert len(orders) == 1 + 5 + 4 * 3  # no change, five swaps of neighbours, and the three other orders in each of four windows
+    assert (
+        len(orders) == 1 + 5 + 4 * 3
+    )  # no change, five swaps of neighbours, and the three other orders in each of four windows
     places = (mask(many, uniform(6000, T), ratio=0.5).items[:, :6] == 0).double().mean(dim=0)
     torch.testing.assert_close(places, torch.full((6,), 0.5).double(), rtol=0, atol=0.03)
 

@@ -24,7 +24,10 @@ ONLINE_RETAIL = Source(
     "CC BY 4.0; Online Retail, Daqing Chen, UCI Machine Learning Repository",
     "https://doi.org/10.24432/C5BW33",
 )
-NDCG = Measure("NDCG@20", "Of the held-out article among all articles, none sampled: 1 / log2(1 + rank) within the first twenty, else 0.")
+NDCG = Measure(
+    "NDCG@20",
+    "Of the held-out article among all articles, none sampled: 1 / log2(1 + rank) within the first twenty, else 0.",
+)
 HIT = Measure("HR@20", "Share of customers whose held-out article is among the first twenty.")
 SPLITS: dict[Split, str] = {"dev": "next_item_dev", "test": "next_item"}
 # Much smaller than the official 64 dimensions, two blocks and fifty articles, and dropout as for dense data: customers have 43 purchases in the median
@@ -59,7 +62,8 @@ class PurchaseTask:
             "files": {self.file.name: file_digest(self.file)},
             "customers": len(self.table),
             "purchases": len(self.table.codes),
-            "encoder": {name: value for name, value in record.items() if name != "items"} | {"items": len(self.table.items)},
+            "encoder": {name: value for name, value in record.items() if name != "items"}
+            | {"items": len(self.table.items)},
         }
 
     def _figures(self, ranked: dict[str, Any]) -> Figures:

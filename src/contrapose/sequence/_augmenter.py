@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -29,7 +30,7 @@ class Augmenter(nn.Module):
                 f"An augmenter's vectors are compared with those it starts from, of {dim} dimensions; its last layer gives {out}."
             )
         sizes = [dim, *widths, dim]
-        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
 
     def forward(self, vectors: Tensor) -> Tensor:
         *hidden, last = self.layers
@@ -62,10 +63,14 @@ def contrast_regulariser(
     if scope not in ("row", "batch"):
         raise ArgumentInvalid(f"scope is 'row' or 'batch'; got {scope!r}.")
     if first.ndim != 2 or first.shape != second.shape:
-        raise ShapesDiffer(f"Both views must have one shape (b, d); got {tuple(first.shape)} and {tuple(second.shape)}.")
+        raise ShapesDiffer(
+            f"Both views must have one shape (b, d); got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
     b = len(first)
     if b < 2:
-        raise NoNegatives(f"{b} row(s): a view has the views of other rows as negatives, so at least two rows are needed.")
+        raise NoNegatives(
+            f"{b} row(s): a view has the views of other rows as negatives, so at least two rows are needed."
+        )
     if group is not None and group.shape != (b,):
         raise ShapesDiffer(f"group must hold one integer for each of the {b} rows; got shape {tuple(group.shape)}.")
     with torch.autocast(first.device.type, enabled=False):
@@ -86,7 +91,11 @@ def contrast_regulariser(
         least, most = (positive, most_alike) if scope == "row" else (positive.min(), most_alike.max())
         high = torch.maximum(least, most).expand(len(positive))
         negatives = (2 * b - sizes[own].repeat(2)[has]).to(z)
-        return functional.relu(positive - torch.minimum(least, most)).mean() + (high * negatives).sum() / negatives.sum() - mean
+        return (
+            functional.relu(positive - torch.minimum(least, most)).mean()
+            + (high * negatives).sum() / negatives.sum()
+            - mean
+        )
 
 
 @torch.no_grad()

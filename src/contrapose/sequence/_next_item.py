@@ -23,11 +23,14 @@ class NextItemSettings(MethodSettings):
     batch_size: PositiveInt = Field(256, description="Beginnings of sequences in a batch, over all processes.")
     epochs: float = Field(20.0, gt=0, description="Passes over all beginnings of sequences; fractions allowed.")
     learning_rate: float = Field(1e-3, ge=0, description="Peak learning rate.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("constant", description="How the learning rate falls to 0.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "constant", description="How the learning rate falls to 0."
+    )
     optimiser: Literal["adamw", "adam", "sgd"] = Field("adam", description="Optimiser of every update.")
     clip_norm: float | None = Field(None, gt=0, description="Largest norm of the gradient; empty for no clipping.")
     leave_out: NonNegativeInt = Field(
-        2, description="A user's last so many interactions are not learned from: the test and the development data; 0: learn from all."
+        2,
+        description="A user's last so many interactions are not learned from: the test and the development data; 0: learn from all.",
     )
     most_beginnings: PositiveInt | None = Field(
         None, description="Of a user, learn from the last so many beginnings; empty: all."
@@ -35,7 +38,9 @@ class NextItemSettings(MethodSettings):
     padding_class: bool = Field(True, description="The padding is one of the classes, as in the official code.")
 
 
-def next_item_loss(sequences: Tensor, encoder: SequenceEncoder, following: LongTensor, *, padding_class: bool = True) -> Tensor:
+def next_item_loss(
+    sequences: Tensor, encoder: SequenceEncoder, following: LongTensor, *, padding_class: bool = True
+) -> Tensor:
     """Cross-entropy of the next item among all: -log softmax of the dot products with every item's vector, in tiles.
 
     Args:

@@ -20,7 +20,9 @@ from contrapose.errors import ColumnMissing, SequenceInvalid, ValueKind, nearest
 
 ITEM = Column("item", "label", "What was chosen; or a list of it, a whole sequence in a row.")
 USER = Column("user", "label", "Who chose it. Not needed where each row holds a whole sequence.", required=False)
-TIME = Column("time", "time", "When: a number or a date. Without it the rows' order is the order of time.", required=False)
+TIME = Column(
+    "time", "time", "When: a number or a date. Without it the rows' order is the order of time.", required=False
+)
 COLUMNS = (ITEM, USER, TIME)
 
 
@@ -73,9 +75,11 @@ class SequenceTable:
         return name in self.columns
 
     def __getitem__(self, name: str) -> Sequence[Any]:
-        """"user": the names; "item": the names of each user's items, a list a user, read when asked for."""
+        """ "user": the names; "item": the names of each user's items, a list a user, read when asked for."""
         if name not in self.columns:
-            raise ColumnMissing(f"The sequences of {self.source} have no column '{name}'; {nearest(name, self.columns)}")
+            raise ColumnMissing(
+                f"The sequences of {self.source} have no column '{name}'; {nearest(name, self.columns)}"
+            )
         return self.users if name == "user" else ItemLists(self)
 
     @property
@@ -154,19 +158,29 @@ def _of_lists(table: Table, values: list[Any]) -> SequenceTable:
     """Rows that hold whole sequences; the order within a list is the order of time."""
     for row, value in enumerate(values):
         if not isinstance(value, list):
-            raise ValueKind(f"{table.where(row)}: column 'item' is {value!r}, and other rows hold a list of items. Give all rows in one form.")
+            raise ValueKind(
+                f"{table.where(row)}: column 'item' is {value!r}, and other rows hold a list of items. Give all rows in one form."
+            )
         if not value:
-            raise SequenceInvalid(f"{table.where(row)}: the sequence is empty, and says nothing of what comes next. Leave such rows out.")
+            raise SequenceInvalid(
+                f"{table.where(row)}: the sequence is empty, and says nothing of what comes next. Leave such rows out."
+            )
         if any(each is None or (isinstance(each, str) and not each.strip()) for each in value):
-            raise SequenceInvalid(f"{table.where(row)}: the sequence holds an item without a name. Name it, or leave it out.")
+            raise SequenceInvalid(
+                f"{table.where(row)}: the sequence holds an item without a name. Name it, or leave it out."
+            )
     if "user" in table:
         user, users = named(table.arrow("user"))
         if (user < 0).any():
-            raise SequenceInvalid(f"{table.where(int((user < 0).argmax()))}: the sequence has no user; name one, or leave out the column.")
+            raise SequenceInvalid(
+                f"{table.where(int((user < 0).argmax()))}: the sequence has no user; name one, or leave out the column."
+            )
         repeated = np.flatnonzero(np.bincount(user) > 1)
         if len(repeated):
             where = table.where(int(np.flatnonzero(user == repeated[0])[1]))
-            raise SequenceInvalid(f"{where}: user '{users[repeated[0]]}' stands twice. Give one sequence a user, or one row an interaction.")
+            raise SequenceInvalid(
+                f"{where}: user '{users[repeated[0]]}' stands twice. Give one sequence a user, or one row an interaction."
+            )
     else:
         user, users = np.arange(len(values)), [str(row) for row in range(len(values))]
     order = np.argsort(user, kind="stable")
@@ -182,7 +196,9 @@ def named(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
         texts = pa.array([None if value is None else str(value) for value in Values(column)], pa.large_string())
     elif pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
-        whole = pc.all(pc.equal(pc.floor(column), column)).as_py()  # whole numbers that became floats beside a missing one
+        whole = pc.all(
+            pc.equal(pc.floor(column), column)
+        ).as_py()  # whole numbers that became floats beside a missing one
         texts = (column.cast(pa.int64()) if whole else column).cast(pa.large_string())
     else:
         texts = plain(column).cast(pa.large_string())

@@ -33,7 +33,9 @@ class Block(nn.Module):
             for each in (self.query(asking), *self.key_value(answering).chunk(2, dim=-1))
         )
         rate = self.attention_dropout.p if self.training else 0.0
-        if rate and query.device.type == "cpu":  # where torch's own way is no faster, and its masks cost more than all else
+        if (
+            rate and query.device.type == "cpu"
+        ):  # where torch's own way is no faster, and its masks cost more than all else
             scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-1, -2)
             context = self.attention_dropout(scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)) @ value
         else:
@@ -49,7 +51,15 @@ class LastState(nn.Module):
     """
 
     def __init__(
-        self, items: int, max_length: int, dim: int, layers: int, heads: int, inner: int, dropout: float, attention_dropout: float
+        self,
+        items: int,
+        max_length: int,
+        dim: int,
+        layers: int,
+        heads: int,
+        inner: int,
+        dropout: float,
+        attention_dropout: float,
     ) -> None:
         super().__init__()
         self.items = nn.Embedding(items + 1, dim, padding_idx=0)
@@ -57,7 +67,9 @@ class LastState(nn.Module):
         self.norm, self.dropout = nn.LayerNorm(dim, eps=EPSILON), Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, inner, dropout, attention_dropout) for _ in range(layers))
         for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):  # row 0 too, as in the official code: it is a class of the next item there
+            if isinstance(
+                module, (nn.Linear, nn.Embedding)
+            ):  # row 0 too, as in the official code: it is a class of the next item there
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)

@@ -21,7 +21,17 @@ from contrapose.training.method import Card
 if TYPE_CHECKING:
     from contrapose.sequence.encoder import SequenceEncoder
 
-__all__ = ["COLUMNS", "Beginnings", "SequenceTable", "check_data", "core", "open_data", "read_data", "refuse_values", "values_of"]
+__all__ = [
+    "COLUMNS",
+    "Beginnings",
+    "SequenceTable",
+    "check_data",
+    "core",
+    "open_data",
+    "read_data",
+    "refuse_values",
+    "values_of",
+]
 
 LEAST = 3  # interactions of a user: one to go by, one to develop on, one to test on
 
@@ -49,7 +59,9 @@ def read_data(
     """
     found = sequence_table(read(source, rename=rename, needs=needs or COLUMNS, drop_empty=drop_empty, strict=strict))
     if not len(found):
-        raise SequenceInvalid(f"{found.source} has no interaction with both a user and an item; `contrapose check` lists the rows.")
+        raise SequenceInvalid(
+            f"{found.source} has no interaction with both a user and an item; `contrapose check` lists the rows."
+        )
     return found
 
 
@@ -67,7 +79,9 @@ def core(table: SequenceTable, least: int = 5) -> SequenceTable:
         if kept.sum() == before:
             break
     if not kept.any():
-        raise SequenceInvalid(f"{table.source} has no user and item with {least} interactions each; take a smaller number.")
+        raise SequenceInvalid(
+            f"{table.source} has no user and item with {least} interactions each; take a smaller number."
+        )
     return table.kept(kept, f", {least}-core")
 
 
@@ -104,7 +118,9 @@ def open_data(table: SequenceTable, card: Card, encoder: SequenceEncoder) -> Dat
     codes, starts = encoded(table, encoder)
     lengths = np.diff(starts)
     if not (lengths > 1).any():
-        raise SequenceInvalid(f"No user of {table.source} has two interactions, so there is no next item to learn from.")
+        raise SequenceInvalid(
+            f"No user of {table.source} has two interactions, so there is no next item to learn from."
+        )
     place = np.arange(len(codes)) - np.repeat(starts[:-1], lengths)
     left = np.repeat(starts[1:], lengths) - 1 - np.arange(len(codes))
     target = np.flatnonzero(place > 0)
@@ -165,4 +181,6 @@ def values_of(table: SequenceTable, column: str, encoder: Any) -> Sequence[Any]:
 def refuse_values(table: SequenceTable, column: str) -> None:
     """Raises ValueKind for any column but `item`: a user has no vector but that of the sequence."""
     if column != "item":
-        raise ValueKind(f"{table.source}: column '{column}' holds names, and an encoder of sequences reads items: --column item.")
+        raise ValueKind(
+            f"{table.source}: column '{column}' holds names, and an encoder of sequences reads items: --column item."
+        )

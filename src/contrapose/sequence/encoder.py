@@ -17,7 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from contrapose.data.cache import written_whole
-from contrapose.errors import EncoderUnknown, ItemUnknown, ModelFolderInvalid, SequenceInvalid, UsageInvalid, WeightsBroken
+from contrapose.errors import (
+    EncoderUnknown,
+    ItemUnknown,
+    ModelFolderInvalid,
+    SequenceInvalid,
+    UsageInvalid,
+    WeightsBroken,
+)
 from contrapose.sequence._table import SequenceTable
 from contrapose.sequence._transformer import LastState
 from contrapose.training.bar import Bar
@@ -81,10 +88,14 @@ class SequenceEncoder(Encoder):
         self.items = tuple(items)
         self.number_of = {name: number for number, name in enumerate(self.items, 1)}
         if len(self.number_of) < max(1, len(self.items)):
-            raise SequenceInvalid(f"An encoder needs items, each once; got {len(self.items):,}, of which {len(self.number_of):,} differ.")
+            raise SequenceInvalid(
+                f"An encoder needs items, each once; got {len(self.items):,}, of which {len(self.number_of):,} differ."
+            )
         self.origin = NAME  # or the folder whose weights it started from
         self.dim, self.max_length, self.unknown = self.options.dim, self.options.max_length, self.options.unknown
-        sizes = self.options.model_dump(include={"max_length", "dim", "layers", "heads", "inner", "dropout", "attention_dropout"})
+        sizes = self.options.model_dump(
+            include={"max_length", "dim", "layers", "heads", "inner", "dropout", "attention_dropout"}
+        )
         with torch.random.fork_rng(enabled=seeded):
             if seeded:
                 torch.manual_seed(self.options.seed)
@@ -95,9 +106,13 @@ class SequenceEncoder(Encoder):
         items, lengths = inputs["items"], inputs["lengths"]
         least, most = int(lengths.min()), int(lengths.max())
         if least < 1 or most > min(self.max_length, items.shape[1]):
-            raise SequenceInvalid(f"Sequences have from 1 to {min(self.max_length, items.shape[1])} items; got lengths from {least} to {most}.")
+            raise SequenceInvalid(
+                f"Sequences have from 1 to {min(self.max_length, items.shape[1])} items; got lengths from {least} to {most}."
+            )
         if int(items.min()) < 0 or int(items.max()) > len(self.items):
-            raise SequenceInvalid(f"Items are numbered 1 to {len(self.items)}, 0 for none; got {int(items.min())} to {int(items.max())}.")
+            raise SequenceInvalid(
+                f"Items are numbered 1 to {len(self.items)}, 0 for none; got {int(items.min())} to {int(items.max())}."
+            )
         if items.device.type != "cpu" or len(items) <= ALIKE:
             return self.transformer(items[:, :most], lengths)
         order = lengths.argsort(stable=True)  # so that few rows are padded to the longest
@@ -135,7 +150,9 @@ class SequenceEncoder(Encoder):
         found = []
         for row, value in enumerate(values):
             if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-                raise SequenceInvalid(f"Value {row} is {value!r}, not a list of items; an encoder of sequences takes lists, as in encode([['a', 'b']]).")
+                raise SequenceInvalid(
+                    f"Value {row} is {value!r}, not a list of items; an encoder of sequences takes lists, as in encode([['a', 'b']])."
+                )
             names = [str(name) for name in value]
             if self.unknown == "refuse":
                 self._refuse_unknown(row, names)
@@ -160,7 +177,10 @@ class SequenceEncoder(Encoder):
         """The k likeliest next items of each sequence, best first. Raises as `encode` does, and UsageInvalid for a k that there is not."""
         if not 1 <= k <= len(self.items):
             raise UsageInvalid(f"k must be from 1 to {len(self.items)}, the number of items; got {k}.")
-        sequences, items = torch.from_numpy(self.encode(values, progress=progress)), torch.from_numpy(self.item_vectors())
+        sequences, items = (
+            torch.from_numpy(self.encode(values, progress=progress)),
+            torch.from_numpy(self.item_vectors()),
+        )
         rows = max(1, 2**23 // len(items))
         best = [(part @ items.T).topk(k, dim=1).indices for part in sequences.split(rows)]
         return [[self.items[number] for number in row] for part in best for row in part.tolist()]
@@ -192,10 +212,14 @@ class SequenceEncoder(Encoder):
     def _refuse_unknown(self, row: int, names: Sequence[str]) -> None:
         unknown = next((name for name in names if name not in self.number_of), None)
         if unknown is not None:
-            raise ItemUnknown(f"Sequence {row}: the encoder has no item '{unknown}'; {self.hint(unknown)} Leave it out, or open the encoder with unknown=skip.")
+            raise ItemUnknown(
+                f"Sequence {row}: the encoder has no item '{unknown}'; {self.hint(unknown)} Leave it out, or open the encoder with unknown=skip."
+            )
 
 
-def open_encoder(given: Any = None, options: Mapping[str, Any] | None = None, table: SequenceTable | None = None) -> SequenceEncoder:
+def open_encoder(
+    given: Any = None, options: Mapping[str, Any] | None = None, table: SequenceTable | None = None
+) -> SequenceEncoder:
     """An encoder from what a user gives: nothing or "transformer" (untrained, its items those of `table`), a record, a folder, an encoder.
 
     `options` are names and values of EncoderOptions, text allowed. Raises SettingUnknown, SettingInvalid, UsageInvalid, EncoderUnknown, and
@@ -204,7 +228,9 @@ def open_encoder(given: Any = None, options: Mapping[str, Any] | None = None, ta
     chosen = parse_settings(EncoderOptions, options or {}, owner="the encoder").model_dump(exclude_unset=True)
     if isinstance(given, SequenceEncoder):
         if chosen:
-            raise UsageInvalid(f"encoder.{next(iter(chosen))} was given with an encoder that is made already; set it where it is made.")
+            raise UsageInvalid(
+                f"encoder.{next(iter(chosen))} was given with an encoder that is made already; set it where it is made."
+            )
         return given
     if isinstance(given, Mapping):
         record = {**given, **chosen}
@@ -214,16 +240,22 @@ def open_encoder(given: Any = None, options: Mapping[str, Any] | None = None, ta
         options = {option: value for option, value in record.items() if option in EncoderOptions.model_fields}
         return open_encoder(name, options if items is not None else record, table)
     if given is not None and not isinstance(given, (str, Path)):
-        raise UsageInvalid(f"encoder is a {type(given).__name__}; give 'transformer', a model folder, a record or a SequenceEncoder.")
+        raise UsageInvalid(
+            f"encoder is a {type(given).__name__}; give 'transformer', a model folder, a record or a SequenceEncoder."
+        )
     if given not in (None, NAME):
         return _from_folder(str(given), chosen)
     if table is None:
-        raise UsageInvalid("An untrained encoder of sequences takes its items from the data; give a table, a record with items, or a model folder.")
+        raise UsageInvalid(
+            "An untrained encoder of sequences takes its items from the data; give a table, a record with items, or a model folder."
+        )
     settings = parse_settings(EncoderOptions, chosen, owner="the encoder")
     count = Counter(table.codes.tolist())
     items = [name for code, name in enumerate(table.items) if count[code] >= settings.min_count]
     if not items:
-        raise SequenceInvalid(f"{table.source} has no item with {settings.min_count} interactions; set encoder.min_count lower.")
+        raise SequenceInvalid(
+            f"{table.source} has no item with {settings.min_count} interactions; set encoder.min_count lower."
+        )
     return SequenceEncoder(items, settings).eval()
 
 
@@ -239,11 +271,15 @@ def _from_folder(name: str, chosen: Mapping[str, Any]) -> SequenceEncoder:
             f"'{name}' is neither '{NAME}', the untrained encoder of sequences, nor a folder with {RECORD}, as training leaves one."
         ) from None
     except (ValueError, KeyError, AttributeError, StopIteration):
-        raise ModelFolderInvalid(f"{inner / RECORD} describes no encoder of sequences; give a run of this modality.") from None
+        raise ModelFolderInvalid(
+            f"{inner / RECORD} describes no encoder of sequences; give a run of this modality."
+        ) from None
     free = {"dropout", "attention_dropout", "unknown"}
     fixed = next((option for option in chosen if option not in free and chosen[option] != record[option]), None)
     if fixed is not None:
-        raise UsageInvalid(f"encoder.{fixed}={chosen[fixed]} does not fit the weights in {name}, which have {record[fixed]}; leave it out.")
+        raise UsageInvalid(
+            f"encoder.{fixed}={chosen[fixed]} does not fit the weights in {name}, which have {record[fixed]}; leave it out."
+        )
     encoder = load_encoder(inner / record.get("folder", "."), {**record, **chosen})
     encoder.origin = name
     return encoder
@@ -258,7 +294,9 @@ def load_encoder(folder: Path, record: Mapping[str, Any]) -> SequenceEncoder:
         encoder.load_state_dict(load_file(file))
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsBroken(f"{file} cannot be read, or is not of this encoder ({reason}). Copy the folder again, or export it anew.") from None
+        raise WeightsBroken(
+            f"{file} cannot be read, or is not of this encoder ({reason}). Copy the folder again, or export it anew."
+        ) from None
     return encoder.eval()
 
 

@@ -84,7 +84,11 @@ class NextItem:
         rows |= self.controls(encoders[-1])
         rows |= {name: self.rank(encoder) for name, encoder in systems.items() if name != "untrained"}
         result = Result(
-            self.name, self.source, len(self.table), self.description(encoders[-1]), {name: scores(each) for name, each in rows.items()}
+            self.name,
+            self.source,
+            len(self.table),
+            self.description(encoders[-1]),
+            {name: scores(each) for name, each in rows.items()},
         )
         return {
             "protocol": self.name,
@@ -101,7 +105,7 @@ class NextItem:
         )
 
     def rank(self, encoder: SequenceEncoder, ks: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-        """"HR@k", "NDCG@k" and "MRR" of each user, (n,) in the order of the table. Raises ItemUnknown."""
+        """ "HR@k", "NDCG@k" and "MRR" of each user, (n,) in the order of the table. Raises ItemUnknown."""
         histories, targets, rows = self.questions(encoder)
         vectors = torch.from_numpy(encoder.encode(Numbered(histories, encoder)))
         items = torch.from_numpy(encoder.item_vectors()).T.contiguous()
@@ -124,11 +128,14 @@ class NextItem:
             return counts.after(last[users])
 
         found = {"most popular": by_popularity, "most frequent successor": by_successor}
-        return {name: self.whole(full_ranking(by, targets, len(encoder.items), ks=self.ks), rows) for name, by in found.items()}
+        return {
+            name: self.whole(full_ranking(by, targets, len(encoder.items), ks=self.ks), rows)
+            for name, by in found.items()
+        }
 
     def questions(self, encoder: SequenceEncoder) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         """For the users who can be asked: item numbers before the held-out one, places of that one in the encoder's items, and their rows."""
-        numbers, _ = encoded(self.table, encoder)  # refuses what it has to
+        encoded(self.table, encoder)  # refuses what it has to
         known = np.array([encoder.number_of.get(name, 0) for name in self.table.items], np.int64)
         histories, targets, rows = [], [], []
         for row in range(len(self.table)):
@@ -138,7 +145,9 @@ class NextItem:
             if target and len(history):
                 histories.append(history), targets.append(target - 1), rows.append(row)
         if not rows:
-            raise ProtocolDataInvalid(f"{self.source}: the encoder knows none of the {len(self.table):,} items that are held out.")
+            raise ProtocolDataInvalid(
+                f"{self.source}: the encoder knows none of the {len(self.table):,} items that are held out."
+            )
         return histories, np.array(targets), np.array(rows)
 
     def whole(self, figures: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -153,7 +162,9 @@ class NextItem:
         """Evenly chosen users: their last items, what came next, and what each encoder finds likeliest."""
         histories, targets, _ = self.questions(after)
         chosen = np.linspace(0, len(targets) - 1, min(EXAMPLES, len(targets))).astype(int)
-        best = [self.likeliest(encoder, [histories[row] for row in chosen], targets[chosen]) for encoder in (before, after)]
+        best = [
+            self.likeliest(encoder, [histories[row] for row in chosen], targets[chosen]) for encoder in (before, after)
+        ]
         return [
             {
                 "query": " → ".join(after.items[number - 1] for number in histories[row][-SHOWN:]),
@@ -164,7 +175,9 @@ class NextItem:
             for row, first, second in zip(chosen, *best, strict=True)
         ]
 
-    def likeliest(self, encoder: SequenceEncoder, histories: list[np.ndarray], targets: np.ndarray) -> list[list[dict[str, Any]]]:
+    def likeliest(
+        self, encoder: SequenceEncoder, histories: list[np.ndarray], targets: np.ndarray
+    ) -> list[list[dict[str, Any]]]:
         """The likeliest next items of some sequences, best first."""
         found = encoder.encode(Numbered(histories, encoder), progress=False) @ encoder.item_vectors().T
         return [
@@ -195,7 +208,9 @@ def _read(source: Any, columns: Mapping[str, str] | None) -> SequenceTable:
 
     table = read(source, needs=COLUMNS, strict=False)
     known = {*(column.name for column in COLUMNS), GROUP}
-    return read_data(table, rename={name: yours for name, yours in (columns or {}).items() if name in known and yours in table})
+    return read_data(
+        table, rename={name: yours for name, yours in (columns or {}).items() if name in known and yours in table}
+    )
 
 
 class Kind(NamedTuple):

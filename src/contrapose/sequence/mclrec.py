@@ -59,13 +59,23 @@ class MCLRec(ViewMethod):
 
     class Settings(NextItemSettings):
         # weights: the paper's for Sports and Yelp lie around these; crop, mask and reorder: the official code
-        stochastic_weight: NonNegativeFloat = Field(0.03, description="λ, of the contrast of the drawn views; 0 for long sequences.")
+        stochastic_weight: NonNegativeFloat = Field(
+            0.03, description="λ, of the contrast of the drawn views; 0 for long sequences."
+        )
         learned_weight: NonNegativeFloat = Field(0.1, description="β, of the contrasts with augmented views.")
         regulariser_weight: NonNegativeFloat = Field(0.1, description="γ, of the regulariser.")
-        temperature: PositiveFloat = Field(1.0, description="τ, of the contrast of the drawn views; it is 1 in the others.")
-        similarity: Literal["dot", "cosine"] = Field("dot", description="Of the contrast of the drawn views; dot products in the others.")
-        regulariser_scope: Literal["row", "batch"] = Field("row", description="Extremes of each view (code) or of the whole batch (paper).")
-        regulariser_pairs: Literal["all", "z"] = Field("all", description="Three pairs (code) or z1 with z2 alone (paper).")
+        temperature: PositiveFloat = Field(
+            1.0, description="τ, of the contrast of the drawn views; it is 1 in the others."
+        )
+        similarity: Literal["dot", "cosine"] = Field(
+            "dot", description="Of the contrast of the drawn views; dot products in the others."
+        )
+        regulariser_scope: Literal["row", "batch"] = Field(
+            "row", description="Extremes of each view (code) or of the whole batch (paper)."
+        )
+        regulariser_pairs: Literal["all", "z"] = Field(
+            "all", description="Three pairs (code) or z1 with z2 alone (paper)."
+        )
         beta_on_regulariser: bool = Field(True, description="β multiplies the regulariser too, as in the code.")
         schedule_of_updates: Literal["code", "paper", "joint"] = Field(
             "code", description="code: encoder, augmenters, encoder; paper: encoder, augmenters; joint: both at once."
@@ -80,7 +90,9 @@ class MCLRec(ViewMethod):
     def build(self, facts: Facts) -> None:
         widths = (self.settings.augmenter_first, self.settings.augmenter_second)
         self.first_augmenter = Augmenter(self.encoder.dim, widths)
-        self.second_augmenter = self.first_augmenter if self.settings.shared_augmenter else Augmenter(self.encoder.dim, widths)
+        self.second_augmenter = (
+            self.first_augmenter if self.settings.shared_augmenter else Augmenter(self.encoder.dim, widths)
+        )
 
     def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
         refuse_learned(self.settings, data, protocols)

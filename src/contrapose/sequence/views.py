@@ -86,7 +86,12 @@ def numbers_for_two(t: int) -> int:
 
 
 def two_views(
-    sequences: Sequences, uniform: Tensor, *, crop_ratio: float = 0.5, mask_ratio: float = 0.5, reorder_ratio: float = 0.8
+    sequences: Sequences,
+    uniform: Tensor,
+    *,
+    crop_ratio: float = 0.5,
+    mask_ratio: float = 0.5,
+    reorder_ratio: float = 0.8,
 ) -> tuple[Sequences, Sequences]:
     """Two views of each sequence by two different operators of crop, mask and reorder; of a single item, twice itself.
 
@@ -113,7 +118,12 @@ def two_views(
 
 
 def _by(
-    operator: LongTensor, sequences: Sequences, uniform: Tensor, crop_ratio: float, mask_ratio: float, reorder_ratio: float
+    operator: LongTensor,
+    sequences: Sequences,
+    uniform: Tensor,
+    crop_ratio: float,
+    mask_ratio: float,
+    reorder_ratio: float,
 ) -> Sequences:
     """Each row by its operator: 0 crop, 1 mask, 2 reorder."""
     made = (
