@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from contrapose.export.model_folder import Model
-from contrapose.training.run_folder import flattened
+from contrapose.training.run_folder import counted, flattened
 
 # Of what comes with the package; of the rest only its owner can say.
 KNOWN_LICENCES = {
@@ -24,7 +24,8 @@ def card_text(
     """
     encoders = flattened(config["encoder"])
     every = {**encoders, **config["settings"]}
-    settings = "\n".join(f"| {name} | {'–' if value is None else value} |" for name, value in every.items())
+    settings = "
+".join(f"| {name} | {'–' if value is None else counted(value)} |" for name, value in every.items())
     tables = "\n\n".join(result_table(entry["result"]) for entry in results) or "Not evaluated."
     use = f"{usage}\n\n{checked}" if checked else usage
     names = [value for name, value in encoders.items() if name.rpartition(".")[2] == "name"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from contrapose.report.figures import Figure, comparison, curve, pair_map
-from contrapose.training.run_folder import RunFolder, flattened, write_text
+from contrapose.training.run_folder import RunFolder, counted, flattened, write_text
 
 GEOMETRY = {
     "alignment": ("Alignment", "mean squared distance within pairs"),
@@ -240,6 +240,7 @@ def settings(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     every = flattened(
         {name: value for name, value in config.items() if name not in ("command", "settings")}
     ) | flattened(config["settings"])
+    every = {name: counted(value) for name, value in every.items()}
     return {"changed": {name: value for name, value in every.items() if name in given}, "all": every}
 
 

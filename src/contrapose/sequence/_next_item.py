@@ -81,6 +81,6 @@ def refuse_learned(settings: NextItemSettings, data: Data, protocols: Sequence[A
     for protocol in protocols:
         if protocol.fingerprint == data.fingerprint and protocol.held_out > settings.leave_out:
             raise HeldOutLearned(
-                f"{protocol.name} predicts the last interaction but {protocol.held_out - 1} of each user of {data.source}, which leave_out={settings.leave_out} "
-                f"learns from; set leave_out={protocol.held_out} or more, or measure on other data."
+                f"{protocol.name} asks for {protocol.words[0].lower()}{protocol.words[1:]} of {data.source}, which leave_out={settings.leave_out} learns from; "
+                f"set leave_out={protocol.held_out} or more, or measure on other data."
             )

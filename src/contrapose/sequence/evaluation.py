@@ -22,8 +22,8 @@ HELD_OUT = 2  # interactions of each user that controls never count: the test an
 EXAMPLES = 12  # users shown with their likeliest next items
 SHOWN = 3
 KINDS = {
-    "next_item": (1, "The last interaction of each user, from all before it"),
-    "next_item_dev": (2, "The last interaction but one of each user, from all before it"),
+    "next_item": (1, "The last interaction of each user"),
+    "next_item_dev": (2, "The last interaction but one of each user"),
 }
 
 
@@ -99,7 +99,7 @@ class NextItem:
 
     def description(self, encoder: SequenceEncoder) -> str:
         return (
-            f"{self.words}: {len(self.table):,} users, each item ranked among all {len(encoder.items):,}, what the user has had included; ties count against. "
+            f"{self.words}, from all before it: {len(self.table):,} users, each item ranked among all {len(encoder.items):,}, what the user has had included; ties count against. "
             f"Controls count the interactions of {self.training.source} without each user's last {HELD_OUT}. "
             "Intervals: 95 % bootstrap over users, 2,000 resamples."
         )

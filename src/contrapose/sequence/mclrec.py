@@ -40,9 +40,16 @@ class MCLRec(ViewMethod):
 
     Where paper and official code differ, the default is the code: the directions of C are averaged, not added; R has extremes of each row and
     is taken of three pairs (`regulariser_scope="batch", regulariser_pairs="z"` is equations 12 and 13); β multiplies R too
-    (`beta_on_regulariser=False` is equation 14); the encoder moves twice a step (`schedule="paper"`: once; "joint" is MCLRec-J, one
+    (`beta_on_regulariser=False` is equation 14); the encoder moves twice a step (`schedule_of_updates="paper"`: once; "joint" is MCLRec-J, one
     optimiser over everything with $L_0$). Masked items are the padding, which is also one of the classes. The term $\lambda L_{cl1}$ that
     the code adds to $L_1$ has no gradient there and is left out, as are its two other augmenters (attention over the batch, convolutions).
+
+    **When not.** Long sequences of few items: there hand-made views are noise (the paper sets λ to 0 on MovieLens) and the margin is small. A step
+    costs about five times one of `sasrec`, since three updates encode each sequence and its views again.
+
+    **Pitfalls.** Dot products of vectors that are not normalised: with large norms the contrast of drawn views saturates; lower λ, or take
+    `similarity="cosine"` with a smaller temperature. Dropout makes the two encoder updates of a step differ even at learning rate 0. The encoder
+    moves twice a step: a fair baseline has as many updates.
 
     Qin et al., SIGIR 2023; official code QinHsiu/MCLRec at bc8d622.
     """
@@ -58,7 +65,7 @@ class MCLRec(ViewMethod):
     )
 
     class Settings(NextItemSettings):
-        # weights: the paper's for Sports and Yelp lie around these; crop, mask and reorder: the official code
+        # weights: the paper's for Yelp, between those for its other data; widths and ratios: the official code
         stochastic_weight: NonNegativeFloat = Field(
             0.03, description="λ, of the contrast of the drawn views; 0 for long sequences."
         )

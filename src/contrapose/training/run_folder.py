@@ -15,6 +15,7 @@ from contrapose.errors import ResumeChanged, RunExists, RunMissing, WriteFailed
 from contrapose.training.checkpoint import read_checkpoint, write_checkpoint
 
 KEPT = 2  # checkpoints on disk beside the best one: the newest, and the one before it should the newest be damaged
+MANY = 12  # entries of a list that people still read
 
 
 class RunFolder:
@@ -156,6 +157,11 @@ def write_text(path: Path, text: str) -> None:
         raise WriteFailed(
             f"{path} could not be written ({error.strerror}). Make room and repeat the command; training goes on with --resume."
         ) from None
+
+
+def counted(value: Any) -> Any:
+    """A setting to read: of a list of more than a dozen (the items that an encoder knows) how many there are, anything else as it is."""
+    return f"{len(value):,} of them" if isinstance(value, list) and len(value) > MANY else value
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
