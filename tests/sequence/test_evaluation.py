@@ -11,7 +11,7 @@ import pytest
 import contrapose
 from contrapose.errors import HeldOutLearned, ItemUnknown, ProtocolDataInvalid, ProtocolUnknown, UserTooShort
 from contrapose.sequence._counts import Counts
-from contrapose.sequence.data import read_data
+from contrapose.sequence.data import core, read_data
 from contrapose.sequence.encoder import EncoderOptions, SequenceEncoder, open_encoder
 from contrapose.sequence.evaluation import NextItem, open_protocol, protocol_columns
 from tests.sequence.tiny import ENCODER, interactions
@@ -87,6 +87,21 @@ def test_what_is_learned_is_not_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     run = contrapose.train("sasrec", rows, select={"next_item_dev": rows}, on={"next_item": rows}, **call)
     assert set(run.results[0].systems) == {"untrained", "most popular", "most frequent successor", "trained"}
+
+
+def test_the_core_of_a_table_is_trained_and_measured_on(tmp_path: Path) -> None:
+    table = core(read_data(interactions(40)), 4)
+    run = contrapose.train(
+        "sasrec",
+        table,
+        encoder=ENCODER,
+        out=tmp_path / "run",
+        on={"next_item": table},
+        progress=False,
+        steps=1,
+        batch_size=8,
+    )
+    assert run.results[0].rows == len(table) < 40
 
 
 def test_columns_are_renamed_as_those_of_the_training_data(tmp_path: Path) -> None:

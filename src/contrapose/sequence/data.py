@@ -48,7 +48,8 @@ def read_data(
 
     Args:
         source: what `contrapose.data.readers.read` takes. One row an interaction: `item`, `user` and, where the rows are not in the order
-            of time already, `time`, a number or an ISO date. One row a user: `item` is a list, oldest first, and `user` may be absent.
+            of time already, `time`, a number or an ISO date. One row a user: `item` is a list, oldest first, and `user` may be absent. Or a
+            SequenceTable, such as `core` gives.
         rename: `{"item": "StockCode"}`: the column `item` is the data's `StockCode`.
         needs: the columns to check; none given: `item`, `user` and `time`.
         drop_empty: leave out interactions without a value in one of them, and count them in `dropped`, in place of raising.
@@ -57,6 +58,8 @@ def read_data(
     Interactions of a user at the same time stay in the order of the rows. Names are text: item 12 is item "12".
     Raises what `read` raises, ColumnMissing, ValueKind and SequenceInvalid.
     """
+    if isinstance(source, SequenceTable):
+        return source
     found = sequence_table(read(source, rename=rename, needs=needs or COLUMNS, drop_empty=drop_empty, strict=strict))
     if not len(found):
         raise SequenceInvalid(
