@@ -70,9 +70,10 @@ class PurchaseTask:
         return {measure.name: float(ranked[measure.name].mean()) for measure in (NDCG, HIT)}
 
 
-# Weights of the paper for Yelp, its densest data set, and the other settings of the official code. SASRec moved twice has as many updates as
-# MCLRec, whose encoder moves twice a step.
+# Weights of the paper for MovieLens-1M, the one of its data sets that is dense, as these purchases are; the drawn views alone with those for Yelp. SASRec
+# moved twice has as many updates as MCLRec, whose encoder moves twice a step.
 BARE = {"stochastic_weight": 0.0, "learned_weight": 0.0}
+DENSE = {"stochastic_weight": 0.0, "learned_weight": 0.01}
 
 claim = Claim(
     method="mclrec",
@@ -84,14 +85,14 @@ claim = Claim(
     arms=(
         Arm("SASRec", "sasrec"),
         Arm("SASRec, moved twice", "mclrec", BARE),
-        Arm("no learned views", "mclrec", {"learned_weight": 0.0}),
-        Arm("no regulariser", "mclrec", {"regulariser_weight": 0.0}),
-        Arm("MCLRec", "mclrec"),
+        Arm("drawn views alone", "mclrec", {"stochastic_weight": 0.03, "learned_weight": 0.0}),
+        Arm("no regulariser", "mclrec", {**DENSE, "regulariser_weight": 0.0}),
+        Arm("MCLRec", "mclrec", DENSE),
     ),
     statements=(
         Statement("MCLRec beats SASRec with the same loss and steps.", NDCG.name, "MCLRec", "SASRec", least=0.003),
         Statement("It beats SASRec with as many updates.", NDCG.name, "MCLRec", "SASRec, moved twice", least=0.003),
-        Statement("Learned views beat drawn ones alone.", NDCG.name, "MCLRec", "no learned views", least=0.003),
+        Statement("Learned views beat drawn ones alone.", NDCG.name, "MCLRec", "drawn views alone", least=0.003),
         Statement("The regulariser helps.", NDCG.name, "MCLRec", "no regulariser", least=0.003),
     ),
     experiments=(
