@@ -7,7 +7,7 @@ from typing import Literal
 
 GROUP = "group_id"  # an optional column of any table: rows with the same value are never each other's negatives
 
-Kind = Literal["text", "image", "label", "number", "score", "domain", "series", "time"]
+Kind = Literal["text", "image", "label", "number", "score", "domain", "series", "time", "node"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Column:
     """A column that a method asks for; it stands in the method's Card.
 
     `kind` says what its values must be: "text" a text that is not blank; "number" and "score" a finite number; "label",
-    "domain" and "image" any value that is there, "series" numbers over time, "time" a number, or a date and time. A column that is not
+    "domain", "image" and "node" any value that is there, "series" numbers over time, "time" a number, or a date and time. A column that is not
     `required` may be absent; where it is present, its values are held to the same.
     """
 

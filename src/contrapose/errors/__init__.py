@@ -45,6 +45,14 @@ from contrapose.errors.evaluation import (
     TooFewValues,
     ValuesNotFinite,
 )
+from contrapose.errors.graph import (
+    AdjacencyInvalid,
+    GraphAbsent,
+    GraphInvalid,
+    MetaPathInvalid,
+    NodeUnknown,
+    ProcessesTooMany,
+)
 from contrapose.errors.models import (
     ArchitectureInvalid,
     DomainUnknown,
@@ -97,6 +105,7 @@ from contrapose.errors.training import (
 )
 
 __all__ = [
+    "AdjacencyInvalid",
     "ArchitectureInvalid",
     "ArgumentInvalid",
     "CacheUnwritable",
@@ -127,6 +136,8 @@ __all__ = [
     "ExpertsUnavailable",
     "ForecastImpossible",
     "GeneratorFailed",
+    "GraphAbsent",
+    "GraphInvalid",
     "HeldOutLearned",
     "HubUnavailable",
     "ImageEncoderMisfit",
@@ -136,15 +147,18 @@ __all__ = [
     "JsonBroken",
     "LayersUnavailable",
     "MemoryTooSmall",
+    "MetaPathInvalid",
     "MethodUnknown",
     "ModalitiesTooFew",
     "ModelFolderInvalid",
     "NoNegatives",
     "NoPositives",
+    "NodeUnknown",
     "NonFinite",
     "OutputExists",
     "PackageMissing",
     "PoolingUnavailable",
+    "ProcessesTooMany",
     "PromptInvalid",
     "ProtocolDataInvalid",
     "ProtocolUnknown",

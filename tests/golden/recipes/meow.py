@@ -1,14 +1,16 @@
-"""MEOW's two terms with weights from clusters, AdaMEOW's with learned weights, and HeCo's; clusters and weights' network are given."""
+"""MEOW's two terms with weights and concentrations from clusters, AdaMEOW's with learned weights, HeCo's; PathSim, convolutions, attention."""
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor
-from torch.nn.functional import elu, linear
+from torch.nn.functional import normalize
 
-from contrapose.objectives import decoupled, info_nce, log_partition
+from contrapose.graph.adameow import Weigher, learned_info_nce
+from contrapose.graph.encoder import SemanticAttention, TwoConvolutions
+from contrapose.graph.heco import heco_loss, projection
+from contrapose.graph.meow import Clusters, density, prototype_nce, times_apart, weighed_info_nce
+from contrapose.graph.views import normalised, pathsim, strongest
+from contrapose.objectives import info_nce
 from tests.golden.pieces import Arrays, Made, gradients, leaf
 
 INPUTS = (
@@ -16,77 +18,96 @@ INPUTS = (
     "heco_z_*", "heco_pos", "heco_lam", "heco_w1", "heco_b1", "heco_w2", "heco_b2", "ps_incidence", "ps_topk",
     "gcn_x", "gcn_w1", "gcn_w2", "gcn_prelu", "att_fc_w", "att_fc_b", "att_vec",
 )  # fmt: skip
-WAITS = {
-    "weights": "meow, because counting weights from clusters is its own; the loss takes them as given",
-    "density_*": "meow, because how concentrated a cluster counts is its own; the prototype term takes it as given",
-    "ada_weights": "meow, because the network of learned weights is its own; the loss takes it from the recipe",
-    "ps_*": "meow, because PathSim and the adjacency of meta-paths are its data",
-    "gcn_out": "meow, because its graph encoder is no objective",
-    "att_out": "meow, because its graph encoder is no objective",
-}
-INFO = "`decoupled(coarse, fine, pair=log weights)`"
-PROTO = "`log_partition(coarse, centroids / density)`"
-ADA = "`log_partition(fine, coarse, pair=log learned weights)` less the positives"
+WAITS: dict[str, str] = {}
+INFO = "`weighed_info_nce(coarse, fine, own)`"
+PROTO = "`prototype_nce(coarse, Clusters(own, centroids, density))`"
+ADA = "`learned_info_nce(fine, coarse, weigher)`"
 CALLS = {
+    "weights": "`times_apart(own)`",
+    "density_*": "`density(similarities, own, k)`",
     "info": INFO,
-    "proto_*": f"{PROTO} less the own centroid",
+    "proto_official": f'{PROTO}, denominator="official"',
+    "proto_sum_denominator": PROTO,
     "loss": f"{INFO} and {PROTO}",
     "grad_z_coarse": f"{INFO} and {PROTO}",
     "grad_z_fine": INFO,
+    "ada_weights": "`Weigher(dim, hidden)`",
     "ada_loss": ADA,
     "ada_grad_*": ADA,
     "infonce_unweighted": "`info_nce(fine, coarse)`",
-    "heco_loss": "`log_partition(…)` less `log_partition(…, pair=positives)`",
+    "heco_loss": "`heco_loss(meta_path, schema, positives)` of `projection(dim)`",
+    "ps_similarity": "`pathsim(adjacency)`",
+    "ps_adj_top": "`strongest(adjacency, k)`",
+    "ps_adj_norm_official_transposed": "`normalised(strongest(adjacency, k))`",
+    "ps_adj_norm_untransposed": '`normalised(strongest(adjacency, k), "straight")`',
+    "gcn_out": "`TwoConvolutions(dim, hidden)`",
+    "att_out": "`SemanticAttention(dim)` of `TwoConvolutions(dim, hidden)`",
 }
 
 TOLERANCES = {"heco_loss": 1e-8}  # the reference adds 1e-8 to its denominators
 
 
 def recompute(given: Arrays, due: list[str]) -> Made:
-    return meow(given) | adameow(given) | heco(given)
+    return meow(given) | adameow(given) | heco(given) | meta_paths(given)
 
 
 def meow(given: Arrays) -> Made:
     coarse, fine, t = leaf(given["z_coarse"]), leaf(given["z_fine"]), float(given["tau"])
-    info = decoupled(coarse, fine, temperature=t, pair=torch.tensor(given["weights"]).log(), similarity="dot")
-    terms = {False: [], True: []}  # by whether the reference's mean over clusters stands in the denominator
-    for number, k in enumerate(given["ks"]):
-        centroids = torch.tensor(given[f"centroids_{number}"] / given[f"density_{number}"][:, None])
-        own = (coarse * centroids[torch.tensor(given[f"assign_{number}"])]).sum(1)
-        term = (log_partition(coarse, centroids, temperature=1.0, similarity="dot") - own).mean()
-        terms[False].append(term)
-        terms[True].append(term + math.log(len(coarse) / k))
-    plain, official = (torch.stack(terms[mean]).mean() for mean in (False, True))
+    own = [torch.tensor(given[f"assign_{number}"]) for number in range(len(given["ks"]))]
+    made, found = {"weights": times_apart(own)}, []
+    for number, (each, k) in enumerate(zip(own, given["ks"], strict=True)):
+        similarities = torch.tensor(given[f"sim_to_raw_centroid_{number}"])
+        made[f"density_{number}"] = density(similarities, each, int(k), temperature=t)
+        found.append(Clusters(each, torch.tensor(given[f"centroids_{number}"]), made[f"density_{number}"]))
+    info = weighed_info_nce(coarse, fine, own, temperature=t)
+    plain, official = (
+        torch.stack([prototype_nce(coarse, each, denominator=denominator) for each in found]).mean()
+        for denominator in ("sum", "official")
+    )
     loss = info + float(given["lam_proto"]) * official
-    made = {"info": info, "proto_sum_denominator": plain, "proto_official": official, "loss": loss}
+    made |= {"info": info, "proto_sum_denominator": plain, "proto_official": official, "loss": loss}
     return made | gradients(loss, grad_z_coarse=coarse, grad_z_fine=fine)
 
 
 def adameow(given: Arrays) -> Made:
     coarse, fine, t = leaf(given["z_coarse"]), leaf(given["z_fine"]), float(given["tau"])
-    w1, b1, w2, b2 = (leaf(given[f"ada_{name}"]) for name in ("w1", "b1", "w2", "b2"))
-    hidden = linear(fine, w1)[:, None] + linear(coarse, w1) + b1
-    gate = linear(hidden.tanh(), w2, b2)[..., 0].sigmoid()
-    partition = log_partition(fine, coarse, temperature=t, pair=gate.log(), similarity="dot")
-    loss = (partition - (fine * coarse).sum(1) / t).mean()
-    made = {"ada_loss": loss, "infonce_unweighted": info_nce(fine, coarse, temperature=t, similarity="dot")}
-    made |= gradients(loss, ada_grad_z_coarse=coarse, ada_grad_z_fine=fine)
-    return made | gradients(loss, ada_grad_w1=w1, ada_grad_b1=b1, ada_grad_w2=w2, ada_grad_b2=b2)
+    weigher = Weigher(*given["ada_w1"].shape[::-1]).double()
+    names = {"w1": "first.weight", "b1": "first.bias", "w2": "second.weight", "b2": "second.bias"}
+    weigher.load_state_dict({there: torch.tensor(given[f"ada_{here}"]) for here, there in names.items()})
+    loss = learned_info_nce(fine, coarse, weigher, temperature=t)
+    made = {"ada_weights": weigher.log_weights(fine, coarse).exp(), "ada_loss": loss}
+    made["infonce_unweighted"] = info_nce(fine, coarse, temperature=t, similarity="dot")
+    learned = {f"ada_grad_{here}": weigher.get_parameter(there) for here, there in names.items()}
+    return made | gradients(loss, ada_grad_z_coarse=coarse, ada_grad_z_fine=fine, **learned)
 
 
 def heco(given: Arrays) -> Made:
-    def project(z: str) -> Tensor:
-        w1, b1, w2, b2 = (torch.tensor(given[f"heco_{name}"]) for name in ("w1", "b1", "w2", "b2"))
-        return linear(elu(linear(torch.tensor(given[f"heco_z_{z}"]), w1, b1)), w2, b2)
+    project = projection(given["heco_w1"].shape[1]).double()
+    names = {"w1": "0.weight", "b1": "0.bias", "w2": "2.weight", "b2": "2.bias"}
+    project.load_state_dict({there: torch.tensor(given[f"heco_{here}"]) for here, there in names.items()})
+    meta_path, schema = (project(torch.tensor(given[f"heco_z_{view}"])) for view in ("mp", "sc"))
+    positives = torch.tensor(given["heco_pos"]).bool()
+    loss = heco_loss(meta_path, schema, positives, temperature=float(given["tau"]), balance=float(given["heco_lam"]))
+    return {"heco_loss": loss}
 
-    def one_way(anchors: Tensor, others: Tensor, positives: Tensor) -> Tensor:
-        over = {"temperature": float(given["tau"])}
-        return (log_partition(anchors, others, **over) - log_partition(anchors, others, pair=positives, **over)).mean()
 
-    meta_path, schema, positives = project("mp"), project("sc"), torch.tensor(given["heco_pos"]).bool()
-    share = float(given["heco_lam"])
-    there, back = (
-        one_way(meta_path, schema, positives),
-        one_way(schema, meta_path, positives),
-    )  # as the reference, not turned about
-    return {"heco_loss": share * there + (1 - share) * back}
+def meta_paths(given: Arrays) -> Made:
+    adjacency = given["ps_incidence"] @ given["ps_incidence"].T
+    top = strongest(adjacency, int(given["ps_topk"]))
+    transposed = torch.tensor(normalised(top).toarray())
+    convolutions = TwoConvolutions(*given["gcn_w1"].shape).double()
+    names = {"first": "gcn_w1", "second": "gcn_w2", "slope": "gcn_prelu"}
+    convolutions.load_state_dict({there: torch.tensor(given[here]) for there, here in names.items()})
+    attention = SemanticAttention(given["att_fc_w"].shape[1]).double()
+    names = {"linear.weight": "att_fc_w", "linear.bias": "att_fc_b", "query": "att_vec"}
+    attention.load_state_dict({there: torch.tensor(given[here]) for there, here in names.items()})
+    x = torch.tensor(given["gcn_x"])
+    out, turned = convolutions(x, transposed), convolutions(x.flip(0), transposed)
+    return {
+        "ps_similarity": pathsim(adjacency).toarray(),
+        "ps_adj_top": top.toarray(),
+        "ps_adj_norm_official_transposed": transposed,
+        "ps_adj_norm_untransposed": normalised(top, "straight").toarray(),
+        "gcn_out": out,
+        "att_out": attention([normalize(out, dim=1), normalize(turned, dim=1)]),
+    }
