@@ -1,11 +1,18 @@
 """Evaluation that knows no modality: protocols, intervals, results."""
 
 from contrapose.evaluation.behaviour import AtTemperature, Behaviour, behaviour
-from contrapose.evaluation.classification import classification
+from contrapose.evaluation.classification import classification, one_against_rest
 from contrapose.evaluation.clustering import clustering
 from contrapose.evaluation.intervals import Interval, bootstrap, bootstrap_difference, bootstrap_figures
 from contrapose.evaluation.pair_labels import pair_label_scores, pair_labels
-from contrapose.evaluation.probes import few_shot, knn_probe, linear_probe, majority_class
+from contrapose.evaluation.probes import (
+    few_shot,
+    knn_probe,
+    linear_probe,
+    linear_probe_probabilities,
+    majority_class,
+    strength_by_development,
+)
 from contrapose.evaluation.ranking import full_ranking
 from contrapose.evaluation.regression import knn_regression, regression, ridge_probe
 from contrapose.evaluation.result import Result, Score, scores
@@ -31,7 +38,9 @@ __all__ = [
     "knn_regression",
     "length_bias",
     "linear_probe",
+    "linear_probe_probabilities",
     "majority_class",
+    "one_against_rest",
     "pair_cosines",
     "pair_label_scores",
     "pair_labels",
@@ -41,5 +50,6 @@ __all__ = [
     "ridge_probe",
     "scores",
     "spearman",
+    "strength_by_development",
     "sts",
 ]

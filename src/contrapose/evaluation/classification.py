@@ -63,3 +63,28 @@ def macro_f1(table: np.ndarray) -> np.ndarray:
     known = mentions > 0
     f1 = np.divide(2 * right, mentions, out=np.zeros(mentions.shape), where=known)
     return f1.sum(axis=-1) / known.sum(axis=-1)
+
+
+def one_against_rest(probabilities: ArrayLike, truth: ArrayLike, classes: ArrayLike) -> np.ndarray:
+    """AUC of each class against all others, plainly averaged over classes: from (n, c) and (n,) true labels to one number.
+
+    Also over draws: (…, n, c) and (…, n) to (…). `classes` (c,) names the columns. 0.5 at chance; ties count half. NaN where a class has no row, or
+    all of them. Raises EvaluationShapesDiffer.
+    """
+    from scipy.stats import rankdata
+
+    probabilities, truth, classes = np.asarray(probabilities), np.asarray(truth), np.asarray(classes)
+    if probabilities.shape != (*truth.shape, len(classes)):
+        raise EvaluationShapesDiffer(
+            f"probabilities of {truth.shape} rows and {len(classes)} classes are needed; got {probabilities.shape}."
+        )
+    areas = []
+    for column, label in enumerate(classes):
+        own = truth == label
+        inside, outside = own.sum(axis=-1), (~own).sum(axis=-1)
+        ranks = rankdata(probabilities[..., column], axis=-1)
+        above = (ranks * own).sum(axis=-1) - inside * (inside + 1) / 2
+        areas.append(
+            np.divide(above, inside * outside, out=np.full(np.shape(above), np.nan), where=inside * outside > 0)
+        )
+    return np.mean(areas, axis=0)

@@ -7,7 +7,7 @@ for a test row does not depend on the other test rows. Rows are embeddings (n, d
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,7 @@ from contrapose.evaluation.classification import accuracy, confusions, macro_f1
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+    from sklearn.linear_model import LogisticRegression
 
     Rows = ArrayLike | csr_matrix
 
@@ -43,6 +44,29 @@ def linear_probe(
         strength = choose_strength(train, labels, seed=seed)
     train, test = scaled(train, test)
     return _predicted(strength, train, labels, test)
+
+
+def linear_probe_probabilities(train: Rows, labels: ArrayLike, test: Rows, *, strength: float) -> np.ndarray:
+    """What `linear_probe` gives each class: (m, c) for m test rows, classes in the order of `np.unique(labels)`; rows sum to 1.
+
+    Raises as `linear_probe` does.
+    """
+    train, labels, test = _checked(train, labels, test)
+    train, test = scaled(train, test)
+    return _fitted(strength, train, labels).predict_proba(test)
+
+
+def strength_by_development(
+    train: Rows, labels: ArrayLike, development: Rows, truth: ArrayLike, strengths: Sequence[float] = STRENGTHS
+) -> tuple[float, float]:
+    """The one of `strengths` whose probe has the highest macro-F1 on development rows, of equals the smallest; and that macro-F1.
+
+    For data whose split is given with development rows, as citation graphs have it. Raises as `linear_probe` does.
+    """
+    truth = np.asarray(truth)
+    found = [macro_f1(confusions(linear_probe(train, labels, development, strength=each), truth)) for each in strengths]
+    best = int(np.argmax(found))
+    return strengths[best], float(found[best])
 
 
 def choose_strength(train: Rows, labels: ArrayLike, *, seed: int = 0) -> float:
@@ -175,6 +199,10 @@ def scaled(train: Rows, test: Rows) -> tuple[Rows, Rows]:
 
 
 def _predicted(strength: float, train: Rows, labels: np.ndarray, test: Rows) -> np.ndarray:
+    return _fitted(strength, train, labels).predict(test)
+
+
+def _fitted(strength: float, train: Rows, labels: np.ndarray) -> LogisticRegression:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -182,7 +210,7 @@ def _predicted(strength: float, train: Rows, labels: np.ndarray, test: Rows) -> 
         warnings.simplefilter(
             "ignore", ConvergenceWarning
         )  # the last steps of a thousand change no prediction that matters
-        return LogisticRegression(C=strength, max_iter=1000).fit(train, labels).predict(test)
+        return LogisticRegression(C=strength, max_iter=1000).fit(train, labels)
 
 
 def _checked(train: Rows, labels: ArrayLike, test: Rows) -> tuple[Rows, np.ndarray, Rows]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,6 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from contrapose.errors import GraphInvalid, MetaPathInvalid, nearest
-import itertools
 
 SEPARATOR = "-"
 
@@ -137,7 +137,7 @@ class Graph:
             n = self.counts[self.target]
             return csr_matrix((np.ones(n), (np.arange(n), np.arange(n))), shape=(n, n))
         walked = self.incidence(types[0], types[1])
-        for first, second in itertools.pairwise(types):
+        for first, second in itertools.pairwise(types[1:]):
             walked = csr_matrix(walked @ self.incidence(first, second))
         return walked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from contrapose.graph._graph import Graph, MetaPath
 from contrapose.graph._options import EncoderOptions
 from contrapose.graph._sparse import PARTS, Sparse
 from contrapose.graph.views import neighbours, normalised, without_edges, without_features
-import itertools
 
 FORMAT = 1  # of cached neighbourhoods
 FILE, FACTS = "graph.safetensors", "graph.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from contrapose.graph.data import Nodes, read_data
 from contrapose.training.encoder import Encoder
 from contrapose.training.precision import Precision, takes_bf16
 from contrapose.training.settings import parse_settings
-import itertools
 
 __all__ = [
     "EncoderOptions",
