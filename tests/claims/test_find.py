@@ -38,7 +38,8 @@ def test_statements_speak_of_arms_and_measures_that_there_are(name: str) -> None
     assert claim.statements
     assert claim.tuned_by in measures
     for statement in claim.statements:
-        assert {statement.arm, statement.baseline} <= arms
+        assert {statement.arm, statement.baseline} <= arms | {*claim.controls}
+        assert statement.arm in arms
         assert statement.measure in measures
 
 
@@ -72,14 +73,12 @@ def test_a_committed_result_is_of_the_claim_as_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", claims())
 def test_a_committed_verdict_follows_from_its_seeds(name: str) -> None:
     path = RESULTS / f"{name}.json"
-    for verdict, arms in (
-        (verdict, experiment["arms"])
+    for verdict, tests in (
+        (verdict, experiment["controls"] | {name: arm["test"] for name, arm in experiment["arms"].items()})
         for experiment in (ClaimResult.open(path).experiments if path.is_file() else [])
         for verdict in experiment["verdicts"]
     ):
-        arm, baseline = (
-            [seed[verdict["measure"]] for seed in arms[verdict[side]]["test"]] for side in ("arm", "baseline")
-        )
+        arm, baseline = ([seed[verdict["measure"]] for seed in tests[verdict[side]]] for side in ("arm", "baseline"))
         gains = find_claim(name).measure(verdict["measure"]).gain(arm, baseline)
         assert len(gains) >= 3
         assert verdict["gains"] == pytest.approx(gains.tolist())

@@ -53,6 +53,7 @@ class Arm:
 class Statement:
     """A sentence of the paper, and the comparison that decides it: `arm` against `baseline` in one measure.
 
+    The baseline is another arm, or one of the claim's `controls`.
     `least`: the smallest gain that would bear it out, in the measure's unit; chosen before the test split is scored.
     """
 
@@ -162,6 +163,7 @@ class Claim:
     arms: tuple[Arm, ...]
     statements: tuple[Statement, ...]
     experiments: tuple[Experiment, ...]
+    controls: tuple[str, ...] = ()  # of every experiment's task, or "untrained": those that statements speak of
 
     def measure(self, name: str) -> Measure:
         return next(measure for measure in self.measures if measure.name == name)

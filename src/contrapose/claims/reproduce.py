@@ -130,7 +130,7 @@ def run_experiment(claim: Claim, trials: Trials, seeds: int) -> dict[str, Any]:
         "tuning_seeds": min(experiment.tuning_seeds, seeds),
         "controls": controls,
         "arms": arms,
-        "verdicts": verdicts(claim, arms),
+        "verdicts": verdicts(claim, arms, controls),
     }
 
 
@@ -184,13 +184,15 @@ def goodness_of(measure: Measure, seeds: list[Figures]) -> float:
     return float(measure.gain([figures[measure.name] for figures in seeds], 0.0).mean())
 
 
-def verdicts(claim: Claim, arms: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each statement with the gain of every seed, its interval and what that decides."""
+def verdicts(
+    claim: Claim, arms: Mapping[str, Any], controls: Mapping[str, list[Figures]] | None = None
+) -> list[dict[str, Any]]:
+    """Each statement with the gain of every seed, its interval and what that decides. A control without seeds stands beside every seed."""
+    tests = dict(controls or {}) | {name: arm["test"] for name, arm in arms.items()}
     found = []
     for statement in claim.statements:
         arm, baseline = (
-            [figures[statement.measure] for figures in arms[name]["test"]]
-            for name in (statement.arm, statement.baseline)
+            [figures[statement.measure] for figures in tests[name]] for name in (statement.arm, statement.baseline)
         )
         gains = claim.measure(statement.measure).gain(arm, baseline)
         gain = over_seeds(gains)

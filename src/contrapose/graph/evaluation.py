@@ -145,12 +145,16 @@ class NodeClasses:
         labels = self.labelled.labels
         return strength_by_development(rows[train], labels[train], rows[dev], labels[dev])
 
-    def measured(self, rows: Any) -> dict[str, Score]:
+    def probabilities(self, rows: Any, side: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the probe says of the nodes of a side, (m, c), their labels (m,), and the classes (c,); `rows` of all labelled nodes."""
         strength, _ = self.chosen(rows)
-        train, _, test = (self.sides[side] for side in SIDES)
-        labels = self.labelled.labels
-        classes, truth = np.unique(labels[train]), labels[test]
-        given = linear_probe_probabilities(rows[train], labels[train], rows[test], strength=strength)
+        train, asked, labels = self.sides["train"], self.sides[side], self.labelled.labels
+        given = linear_probe_probabilities(rows[train], labels[train], rows[asked], strength=strength)
+        return given, labels[asked], np.unique(labels[train])
+
+    def measured(self, rows: Any) -> dict[str, Score]:
+        """Every measure on the test nodes, with its interval."""
+        given, truth, classes = self.probabilities(rows, "test")
         area = bootstrap_figures(
             lambda drawn: {"AUC": one_against_rest(given[drawn], truth[drawn], classes)}, len(truth)
         )
