@@ -1,0 +1,161 @@
+"""Graphs are read from folders and from HeteroData; what does not fit is refused with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix, save_npz
+
+from contrapose.errors import (
+    ColumnUnknown,
+    ContraposeError,
+    DataDamaged,
+    DataFileMissing,
+    DataFormatUnknown,
+    GraphInvalid,
+    MetaPathInvalid,
+    NodeUnknown,
+    UsageInvalid,
+)
+from contrapose.graph.data import Graph, MetaPath, check_data, open_data, read_data
+from contrapose.graph.encoder import open_encoder
+from contrapose.graph.meow import MEOW
+
+
+def test_a_folder_is_a_graph(folder: Path) -> None:
+    nodes = read_data(folder)
+    graph = nodes.graph
+    assert dict(graph.counts) == {"paper": 5, "author": 3, "venue": 2}
+    assert graph.target == "paper"
+    assert list(nodes["node"]) == list(range(len(nodes))) == [0, 1, 2, 3, 4]
+    assert graph.features["paper"].toarray().tolist() == np.arange(10.0).reshape(5, 2).tolist()
+    assert graph.incidence("author", "paper").toarray().tolist() == [[1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0]]
+    assert [str(path) for path in graph.metapaths()] == ["paper-author-paper", "paper-venue-paper"]
+    assert nodes.where(3) == f"paper 3 of {folder}"
+
+
+def test_the_target_may_be_mapped_and_other_forms_are_the_same_graph(folder: Path) -> None:
+    assert read_data(folder, rename={"node": "author"}).graph.target == "author"
+    before = read_data(folder).fingerprint
+    (folder / "nodes" / "paper.npy").unlink()
+    (folder / "nodes" / "paper.csv").write_text("a,b\n" + "".join(f"{2 * row},{2 * row + 1}\n" for row in range(5)))
+    (folder / "edges" / "paper-venue.npy").unlink()
+    venues = csr_matrix((np.ones(5), ([0, 1, 2, 3, 4], [0, 0, 1, 1, 1])), shape=(5, 2))
+    save_npz(folder / "edges" / "paper-venue.npz", venues)
+    assert read_data(folder).fingerprint == before
+
+
+def test_another_edge_or_feature_is_another_fingerprint(small: Graph) -> None:
+    edges = dict(small.edges) | {("paper", "author"): small.edges["paper", "author"][:, :-1]}
+    other = Graph(small.counts, small.features, edges, "paper")
+    features = dict(small.features) | {"author": 2 * small.features["author"]}
+    third = Graph(small.counts, features, small.edges, "paper")
+    assert len({small.fingerprint, other.fingerprint, third.fingerprint}) == 3
+
+
+def test_hetero_data_are_a_graph(small: Graph) -> None:
+    """The face of torch-geometric's HeteroData, which is an extra."""
+    stores = {
+        "paper": SimpleNamespace(x=torch.arange(10.0).reshape(5, 2), num_nodes=5, y=torch.zeros(5)),
+        "author": SimpleNamespace(x=torch.eye(3), num_nodes=3),
+        "venue": SimpleNamespace(num_nodes=2),
+    }
+    kinds = [("paper", "by", "author"), ("author", "wrote", "paper"), ("paper", "in", "venue")]
+    by = torch.from_numpy(small.edges["paper", "author"])
+    edges = dict(zip(kinds, [by, by.flip(0), torch.from_numpy(small.edges["paper", "venue"])], strict=True))
+
+    class Hetero(dict):
+        node_types, edge_types = list(stores), kinds
+
+        def __getitem__(self, key: object) -> object:
+            return stores[key] if isinstance(key, str) else SimpleNamespace(edge_index=edges[key])
+
+    graph = read_data(Hetero()).graph
+    assert graph.target == "paper"  # which alone has labels
+    assert dict(graph.counts) == dict(small.counts)
+    for pair in (("paper", "author"), ("paper", "venue")):
+        assert (graph.incidence(*pair) != small.incidence(*pair)).nnz == 0
+
+
+BROKEN = {
+    "a node too far": ("edges/paper-author.csv", "paper,author\n0,0\n7,1\n", GraphInvalid, "paper-author.csv, line 3: there is no paper 7"),
+    "a word for a number": ("edges/paper-author.csv", "paper,author\n0,0\n1,x\n", DataDamaged, "line 3: column 2 is 'x'"),
+    "three columns": ("edges/paper-author.csv", "a,b,c\n0,0,1\n", DataDamaged, "3 columns"),
+    "a file without two types": ("edges/authors.csv", "a,b\n0,0\n", DataFormatUnknown, "authors.csv"),
+    "another fact": ("graph.yaml", "goal: paper\n", DataFormatUnknown, "may say target"),
+    "no YAML": ("graph.yaml", "target: [\n", DataDamaged, "graph.yaml is no YAML"),
+    "an unknown target": ("graph.yaml", "target: papers\n", GraphInvalid, "did you mean 'paper'"),
+    "no target": ("graph.yaml", "", GraphInvalid, "author, paper, venue and does not say"),
+    "features of words": ("nodes/paper.csv", "a\nx\n", DataDamaged, "column 'a'"),
+}
+
+
+@pytest.mark.parametrize(("file", "text", "error", "says"), BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_read(folder: Path, file: str, text: str, error: type[ContraposeError], says: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(error, match=says):
+        read_data(folder)
+
+
+def test_features_that_are_no_number(folder: Path) -> None:
+    np.save(folder / "nodes" / "paper.npy", np.array([[0, 1], [1, 1], [2, np.nan], [1, 1], [1, 1.0]]))
+    with pytest.raises(GraphInvalid, match="features of paper 2"):
+        read_data(folder)
+
+
+def test_a_pickle_is_not_loaded(folder: Path) -> None:
+    np.save(folder / "nodes" / "paper.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataDamaged, match="without running code"):
+        read_data(folder)
+
+
+def test_other_sources_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataFileMissing, match="is no folder"):
+        read_data(tmp_path / "nowhere")
+    with pytest.raises(DataFormatUnknown, match="has no edges"):
+        read_data(tmp_path)
+    with pytest.raises(DataFormatUnknown, match="a list"):
+        read_data([1, 2])
+    with pytest.raises(ColumnUnknown, match="text"):
+        read_data(folder, rename={"text": "paper"})
+    with pytest.raises(UsageInvalid, match="drop_empty"):
+        read_data(folder, drop_empty=True)
+
+
+PATHS = {
+    "one way": ("paper-author", "same both ways"),
+    "another start": ("author-paper-author", "must start at the target, 'paper'"),
+    "no such edges": ("paper-author-venue-author-paper", "no edges between 'author' and 'venue'"),
+}
+
+
+@pytest.mark.parametrize(("said", "says"), PATHS.values(), ids=PATHS)
+def test_meta_paths_that_do_not_fit(small: Graph, said: str, says: str) -> None:
+    with pytest.raises(MetaPathInvalid, match=says):
+        small.metapaths([said])
+
+
+def test_halves_count_ways(small: Graph) -> None:
+    assert small.half(MetaPath.parse("paper-venue-paper")).toarray().tolist() == [[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]]
+    long = small.half(MetaPath.parse("paper-author-paper-author-paper"))
+    joined = small.incidence("paper", "author")
+    assert (long != joined @ joined.T).nnz == 0
+
+
+def test_an_encoder_of_another_graph_is_refused(nodes: object, small: Graph) -> None:
+    encoder = open_encoder(None, {"dim": 4}, read_data(small))
+    with pytest.raises(NodeUnknown, match="another graph"):
+        open_data(nodes, MEOW.card, encoder)
+
+
+def test_check_names_nodes_that_a_path_leaves_alone(small: Graph) -> None:
+    nodes = read_data(small)
+    report = check_data(nodes, MEOW.card, open_encoder(None, {"dim": 4}, nodes), 64)
+    assert [problem.message for problem in report.problems] == [
+        "1 nodes have no path paper-author-paper: over it they are like themselves alone."
+    ]
+    assert "paper 4" in str(report)
