@@ -82,8 +82,18 @@ def test_hetero_data_are_a_graph(small: Graph) -> None:
 
 
 BROKEN = {
-    "a node too far": ("edges/paper-author.csv", "paper,author\n0,0\n7,1\n", GraphInvalid, "paper-author.csv, line 3: there is no paper 7"),
-    "a word for a number": ("edges/paper-author.csv", "paper,author\n0,0\n1,x\n", DataDamaged, "line 3: column 2 is 'x'"),
+    "a node too far": (
+        "edges/paper-author.csv",
+        "paper,author\n0,0\n7,1\n",
+        GraphInvalid,
+        "paper-author.csv, line 3: there is no paper 7",
+    ),
+    "a word for a number": (
+        "edges/paper-author.csv",
+        "paper,author\n0,0\n1,x\n",
+        DataDamaged,
+        "line 3: column 2 is 'x'",
+    ),
     "three columns": ("edges/paper-author.csv", "a,b,c\n0,0,1\n", DataDamaged, "3 columns"),
     "a file without two types": ("edges/authors.csv", "a,b\n0,0\n", DataFormatUnknown, "authors.csv"),
     "another fact": ("graph.yaml", "goal: paper\n", DataFormatUnknown, "may say target"),
@@ -140,7 +150,13 @@ def test_meta_paths_that_do_not_fit(small: Graph, said: str, says: str) -> None:
 
 
 def test_halves_count_ways(small: Graph) -> None:
-    assert small.half(MetaPath.parse("paper-venue-paper")).toarray().tolist() == [[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]]
+    assert small.half(MetaPath.parse("paper-venue-paper")).toarray().tolist() == [
+        [1, 0],
+        [1, 0],
+        [0, 1],
+        [0, 1],
+        [0, 1],
+    ]
     long = small.half(MetaPath.parse("paper-author-paper-author-paper"))
     joined = small.incidence("paper", "author")
     assert (long != joined @ joined.T).nnz == 0

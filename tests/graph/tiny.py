@@ -24,11 +24,10 @@ def tiny(method: str, folder: Path) -> Tiny:
 
 
 def planted(targets: int = 300, seed: int = 0) -> tuple[Graph, np.ndarray]:
-    """Items that share tags and makers at random, whichever class they are of; what a maker is like depends on the class of its items.
+    """Items of four classes whose own features and whose neighbours over every meta-path say nothing of the class; only what stands along a path does.
 
-    Items of one class have makers of their own, whose features show the class, and each item has three of them, so drawn that which
-    items share a maker says nothing more than chance: a maker's few items are a handful of their class. An item's own features are noise. The
-    graph and the class of each item.
+    Each item has three makers of its own, whose features show the item's class; so over makers no item has a neighbour. Tags are drawn at random. An
+    item's own features are noise. The graph, and the class of each item.
     """
     draw = np.random.default_rng(seed)
     classes = np.arange(targets) % CLASSES
@@ -36,11 +35,11 @@ def planted(targets: int = 300, seed: int = 0) -> tuple[Graph, np.ndarray]:
     maker_of = np.stack([np.repeat(np.arange(targets), 3), draw.permutation(makers)])  # each maker has one item
     maker_class = np.empty(makers, int)
     maker_class[maker_of[1]] = classes[maker_of[0]]
-    maker_features = np.eye(CLASSES)[maker_class] + draw.uniform(0, 1.5, (makers, CLASSES))
+    maker_features = np.eye(CLASSES)[maker_class] + draw.uniform(0, 0.5, (makers, CLASSES))
     tag_of = np.stack([np.repeat(np.arange(targets), 2), draw.integers(tags, size=2 * targets)])
     graph = Graph(
         {"item": targets, "maker": makers, "tag": tags},
-        {"item": csr_matrix(draw.uniform(0, 1, (targets, 8))), "maker": csr_matrix(maker_features)},
+        {"item": csr_matrix(draw.uniform(0, 1, (targets, 2))), "maker": csr_matrix(maker_features)},
         {("item", "maker"): maker_of, ("item", "tag"): tag_of},
         "item",
         "a planted graph",

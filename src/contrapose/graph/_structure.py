@@ -11,6 +11,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_matrix, diags, load_npz, save_npz
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class Structure(nn.Module):
             tensors = load_file(folder / FILE)
             matrices = {name: _matrix(name, tuple(shape), tensors) for name, shape in facts.pop("shapes").items()}
             return cls(facts, matrices)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelFolderInvalid(
                 f"{folder} holds no graph of an encoder ({error}). Copy the folder again, or export it anew."
             ) from None

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import LongTensor, Tensor, nn
 from torch.nn.functional import dropout, elu, layer_norm, normalize, prelu
@@ -307,7 +308,7 @@ def load_encoder(folder: Path, record: Mapping[str, Any]) -> GraphEncoder:
     encoder = GraphEncoder(Structure.load(Path(folder)), chosen)
     try:
         load_model(encoder, str(Path(folder) / WEIGHTS))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ModelFolderInvalid(f"{folder} does not hold the weights of this encoder ({error}).") from None
     return encoder.eval()
 
