@@ -22,7 +22,11 @@ from contrapose.graph.encoder import open_encoder
 from contrapose.training.run_folder import RunFolder
 
 DATA = Path(__file__).parent / "data" / "hetero_acm"
-CLASSES = {"0": ("database", (44, 123, 182)), "1": ("wireless communication", (215, 120, 28)), "2": ("data mining", (60, 150, 80))}
+CLASSES = {
+    "0": ("database", (44, 123, 182)),
+    "1": ("wireless communication", (215, 120, 28)),
+    "2": ("data mining", (60, 150, 80)),
+}
 SHOWN = 2000
 SIDE, MARGIN, HEAD, FINE = 520, 24, 64, 3  # pixels; drawn FINE times as large and shrunk, so that dots are round
 
@@ -35,7 +39,10 @@ def draw(run: Path, out: Path) -> None:
     untrained = open_encoder(RunFolder.open(run).config["encoder"], {}, nodes)
     trained = contrapose.load(run).encoder()
     panels = {"raw features": nodes.graph.features["paper"][chosen].toarray()}
-    panels |= {name: encoder.encode(chosen) for name, encoder in {"untrained encoder": untrained, "after meow": trained}.items()}
+    panels |= {
+        name: encoder.encode(chosen)
+        for name, encoder in {"untrained encoder": untrained, "after meow": trained}.items()
+    }
     width = len(panels) * SIDE + (len(panels) + 1) * MARGIN
     image = Image.new("RGB", (width * FINE, (SIDE + HEAD + 2 * MARGIN) * FINE), "white")
     brush = ImageDraw.Draw(image)
@@ -46,7 +53,9 @@ def draw(run: Path, out: Path) -> None:
         points = (points - points.min(0)) / np.ptp(points, axis=0) * (SIDE - 8) + 4
         for order in np.random.default_rng(0).permutation(len(points)):
             x, y = left + points[order, 0] * FINE, (MARGIN + HEAD // 2 + points[order, 1]) * FINE
-            brush.ellipse([x - 2 * FINE, y - 2 * FINE, x + 2 * FINE, y + 2 * FINE], fill=CLASSES[classes[chosen[order]]][1])
+            brush.ellipse(
+                [x - 2 * FINE, y - 2 * FINE, x + 2 * FINE, y + 2 * FINE], fill=CLASSES[classes[chosen[order]]][1]
+            )
     x = MARGIN * FINE
     for name, colour in CLASSES.values():
         y = (SIDE + MARGIN + HEAD // 2 + 20) * FINE

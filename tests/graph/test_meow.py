@@ -165,7 +165,11 @@ def test_several_processes_are_refused(nodes: Nodes, monkeypatch: pytest.MonkeyP
 def test_the_fine_view_learns_what_stands_along_meta_paths_and_the_coarse_one_cannot(tmp_path: Path) -> None:
     graph, classes = planted()
     options = {"encoder.dim": 32, "encoder.top_k": 20, "clusters": "8,20", "learning_rate": 1e-3, "epochs": 15}
-    run = contrapose.train("meow", graph, out=tmp_path / "run", progress=False, settings=options)
+    sides = ("train", "dev", "test", "test")
+    rows = [{"node": node, "label": str(label), "split": sides[node // 4 % 4]} for node, label in enumerate(classes)]
+    on = {"classes": rows, "clusters": rows}
+    run = contrapose.train("meow", graph, on=on, out=tmp_path / "run", progress=False, settings=options)
+    assert {entry["protocol"] for entry in run.folder.results()} == {"classes", "clusters"}
     encoder, train = run.model.encoder(), np.arange(300) // 4 % 2 == 0
     with torch.no_grad():
         views = dict(zip(("coarse", "fine"), encoder.coarse_and_fine(), strict=True))

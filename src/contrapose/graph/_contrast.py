@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -25,14 +26,14 @@ class GraphSettings(MethodSettings):
         description="Nodes that are contrasted in a step, drawn anew; the default is all. The graph is encoded whole either way.",
     )
     epochs: PositiveFloat = Field(60.0, description="Passes over all nodes; a step each, unless batch_size is smaller.")
-    schedule: str = Field(
-        "constant", pattern="^(linear|cosine|constant)$", description="How the learning rate falls to 0."
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "constant", description="How the learning rate falls to 0."
     )
-    optimiser: str = Field("adam", pattern="^(adamw|adam|sgd)$", description="Optimiser of every update.")
+    optimiser: Literal["adamw", "adam", "sgd"] = Field("adam", description="Optimiser of every update.")
     clip_norm: PositiveFloat | None = Field(None, description="Largest norm of the gradient; empty for no clipping.")
     weight_decay: NonNegativeFloat = Field(0.0, description="Decay of weight matrices; biases and slopes have none.")
-    precision: str = Field(
-        "fp32", pattern="^(auto|bf16|fp32|fp64)$", description="Of dense products; sparse ones are fp32 at least."
+    precision: Literal["auto", "bf16", "fp32", "fp64"] = Field(
+        "fp32", description="Of dense products; sparse ones are fp32 at least."
     )
 
 

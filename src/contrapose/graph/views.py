@@ -18,7 +18,7 @@ from contrapose.graph._graph import Graph, MetaPath
 from contrapose.training.bar import Bar
 
 Orientation = Literal["transposed", "straight"]
-BLOCK = 2**24  # entries of a block of rows while path counts are made: some 400 MB with what sorting them takes
+BLOCK = 2**24  # entries of a block of rows while path counts are made: about a gigabyte with what sorting them takes
 
 
 def pathsim(adjacency: csr_matrix | ArrayLike) -> csr_matrix:
