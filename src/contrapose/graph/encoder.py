@@ -22,7 +22,8 @@ from contrapose.graph._sparse import Sparse
 from contrapose.graph._structure import Structure
 from contrapose.graph.data import Nodes, read_data
 from contrapose.training.encoder import Encoder
-from contrapose.training.precision import Precision, takes_bf16
+from contrapose.training.evaluating import evaluating
+from contrapose.training.precision import Precision
 from contrapose.training.settings import parse_settings
 
 __all__ = [
@@ -164,16 +165,9 @@ class GraphEncoder(Encoder):
         All nodes are computed at once, so `batch_size` has no say, and there is nothing to show the progress of. Sparse products are float32 in
         any `precision`. Raises NodeUnknown for what is no number of a node of the target type.
         """
-        takes_bf16(precision, "cpu")  # refuses an unknown one
-        nodes = self.checked(values)
-        training = [part for part in self.modules() if part.training]
-        self.eval()
-        try:
-            with torch.inference_mode():
-                return self(nodes.to(self.convolutions.first.device)).float().cpu().numpy()
-        finally:
-            for part in training:
-                part.training = True
+        nodes, device = self.checked(values), self.convolutions.first.device
+        with evaluating(self, device, precision):
+            return self(nodes.to(device)).float().cpu().numpy()
 
     def checked(self, values: Sequence[int]) -> LongTensor:
         """Node numbers as int64 (n,). Raises NodeUnknown, naming the first that is none."""
