@@ -19,7 +19,6 @@ from contrapose.data.readers import read
 from contrapose.evaluation.flat_map import flat_map
 from contrapose.graph.data import read_data
 from contrapose.graph.encoder import open_encoder
-from contrapose.training.run_folder import RunFolder
 
 DATA = Path(__file__).parent / "data" / "hetero_acm"
 CLASSES = {
@@ -36,8 +35,8 @@ def draw(run: Path, out: Path) -> None:
     classes = np.array([str(value) for value in labels["label"]])
     chosen = np.linspace(0, len(classes) - 1, SHOWN).astype(int)
     nodes = read_data(DATA)
-    untrained = open_encoder(RunFolder.open(run).config["encoder"], {}, nodes)
     trained = contrapose.load(run).encoder()
+    untrained = open_encoder(trained.record(), {}, nodes)
     panels = {"raw features": nodes.graph.features["paper"][chosen].toarray()}
     panels |= {
         name: encoder.encode(chosen)
