@@ -2,7 +2,7 @@
 
 VENV   := .venv
 READY  := $(VENV)/.ready
-EXTRAS := text,offline,search,mteb,docs,dev
+EXTRAS := text,image,graph,offline,search,mteb,docs,dev
 # Python 3.11 is the tested one; any later one may do. Another: make PYTHON=/path/to/python demo
 PYTHON ?= $(shell for each in python3.11 python3; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)

@@ -24,8 +24,7 @@ def card_text(
     """
     encoders = flattened(config["encoder"])
     every = {**encoders, **config["settings"]}
-    settings = "
-".join(f"| {name} | {'–' if value is None else counted(value)} |" for name, value in every.items())
+    settings = "\n".join(f"| {name} | {'–' if value is None else counted(value)} |" for name, value in every.items())
     tables = "\n\n".join(result_table(entry["result"]) for entry in results) or "Not evaluated."
     use = f"{usage}\n\n{checked}" if checked else usage
     names = [value for name, value in encoders.items() if name.rpartition(".")[2] == "name"]
