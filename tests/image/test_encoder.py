@@ -25,6 +25,7 @@ from contrapose.errors import (
     WeightsBroken,
     WeightsPickled,
 )
+from contrapose.export.model_folder import Model, write_model
 from contrapose.image.data import read_data
 from contrapose.image.encoder import ImageEncoder, compare_export, load_encoder, open_encoder, usage
 from tests.image.tiny import ENCODER, images
@@ -131,6 +132,18 @@ def test_a_folder_of_transformers_is_loaded_with_its_preprocessing(tmp_path: Pat
     assert compare_export(tmp_path / "saved", encoder, list(SHOWN))["transformers"] < 1e-5
     rebuilt = open_encoder(encoder.record())
     np.testing.assert_array_equal(rebuilt.encode(SHOWN, progress=False), encoder.encode(SHOWN, progress=False))
+
+
+@pytest.mark.parametrize("case", ["vit", "mlp"])
+def test_a_model_folder_is_a_start(case: str, tmp_path: Path) -> None:
+    trained = open_encoder({**NAMED[case], "seed": 5})
+    write_model(Model({"encoder": trained}, "image", "simclr"), tmp_path / "model")
+    start = open_encoder(str(tmp_path / "model"))
+    expected = trained.encode(SHOWN, progress=False)
+    np.testing.assert_allclose(start.encode(SHOWN, progress=False), expected, atol=1e-6)
+    np.testing.assert_allclose(open_encoder(start.record()).encode(SHOWN, progress=False), expected, atol=1e-6)
+    with pytest.raises(ImageEncoderMisfit, match="was trained on"):
+        open_encoder(str(tmp_path / "model"), {"size": 30})
 
 
 def test_a_module_of_ones_own() -> None:

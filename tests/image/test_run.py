@@ -31,10 +31,3 @@ def test_from_a_folder_to_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(contrapose.evaluate(run, on={"retrieval": folder}).results) == 2
     embedded = contrapose.embed(tmp_path / "run", folder, tmp_path / "vectors.npy", precision="float32")
     np.testing.assert_allclose(np.load(embedded)[1], run.model.encode([f"{folder}/a/002.png"])[0], atol=1e-5)
-
-    further = contrapose.train(
-        "supcon", folder, encoder=str(tmp_path / "run" / "model"), out=tmp_path / "further", progress=False,
-        settings={"batch_size": 8, "steps": 1, "learning_rate": 0.0},
-    )  # fmt: skip
-    values = [f"{folder}/a/000.png"]
-    np.testing.assert_allclose(further.model.encode(values), run.model.encode(values), atol=1e-5)
