@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def mlp(
@@ -23,3 +24,9 @@ def mlp(
     if last_norm:
         layers.append(nn.BatchNorm1d(widths[-1], affine=last_affine))
     return nn.Sequential(*layers)
+
+
+@torch.no_grad()
+def deviation(rows: Tensor) -> float:
+    """The mean over dimensions of the standard deviation of (n, d) rows at length 1: 0 at a collapse, 1 / sqrt(d) on the whole sphere."""
+    return float(nn.functional.normalize(rows.float(), dim=-1).std(dim=0, correction=0).mean())

@@ -156,9 +156,3 @@ def eigenspace_alignment(weights: Tensor, correlation: Tensor) -> float:
     cosines = (mapped * vectors).sum(dim=0).abs() / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
     rounding = lengths <= 1e-12 * lengths.max()
     return float(torch.where(rounding, torch.ones_like(cosines), cosines).mean())
-
-
-@torch.no_grad()
-def deviation(rows: Tensor) -> float:
-    """The mean over dimensions of the standard deviation of (n, d) rows at length 1: 0 at a collapse, 1 / sqrt(d) on the whole sphere."""
-    return float(nn.functional.normalize(rows.float(), dim=-1).std(dim=0, correction=0).mean())

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrapose.data.batches import Batch, Facts
 from contrapose.data.columns import Column
-from contrapose.image._heads import mlp
+from contrapose.image._heads import deviation, mlp
 from contrapose.image._schedule import rising, steps_of
 from contrapose.image.views import ViewSettings, views_of
 from contrapose.negatives import MomentumCopy
@@ -97,8 +97,3 @@ class BYOL(ViewMethod):
 
     def chance(self, batch: Batch) -> dict[str, float]:
         return {"byol": 4.0}
-
-
-def deviation(vectors: Tensor) -> Tensor:
-    """The mean over dimensions of the deviation of unit vectors (b, d): about 1 / sqrt(d) where they are spread, 0 where they are one."""
-    return nn.functional.normalize(vectors.detach().float(), dim=1).std(dim=0).mean()

@@ -12,12 +12,11 @@ from contrapose.data.batches import Batch, Facts
 from contrapose.data.columns import Column
 from contrapose.geometry import effective_rank
 from contrapose.image._dynamics import Trajectory, linear_dynamics
-from contrapose.image._heads import mlp
+from contrapose.image._heads import deviation, mlp
 from contrapose.image._predictor import (
     Correlation,
     Form,
     byol_loss,
-    deviation,
     eigenspace_alignment,
     predictor_weights,
 )

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from contrapose.data.batches import Batch, Facts
 from contrapose.data.columns import Column
-from contrapose.image._heads import mlp
-from contrapose.image.byol import deviation
+from contrapose.image._heads import deviation, mlp
 from contrapose.image.views import ViewSettings, views_of
 from contrapose.objectives import negative_cosine
 from contrapose.training.method import Card, Terms, View, ViewMethod
