@@ -59,7 +59,8 @@ def index(found: Mapping[str, tuple[Claim, ClaimResult | None]]) -> str:
 def page(name: str, claim: Claim, result: ClaimResult | None) -> str:
     title, summary = name, claims()[name]
     text = [f"# Claim: {title}", summary, claim.says, f"Method: [`{claim.method}`](../methods/{claim.method}.md)."]
-    text += ["## Data", f"{claim.source.words} Licence: {claim.source.licence}. Source: <{claim.source.url}>."]
+    sources = dict.fromkeys([claim.source, *(each.source for each in claim.experiments if each.source is not None)])
+    text += ["## Data", *(f"{each.words} Licence: {each.licence}. Source: <{each.url}>." for each in sources)]
     text += ["## Arms", table(("arm", "method", "what makes it"), [arm_row(arm) for arm in claim.arms])]
     text += [
         "## Measures",

@@ -77,3 +77,8 @@ def test_what_is_no_result_is_refused(text: str, tmp_path: Path) -> None:
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(ClaimResult(RECORD).to_json())
     assert ClaimResult.open(tmp_path / "result.json").record == RECORD
+
+
+def test_a_measure_that_an_experiment_does_not_take_has_no_column() -> None:
+    result = ClaimResult({**RECORD, "measures": {"spearman": {}, "hits": {}}})
+    assert result.cells(RECORD["experiments"][0]) == CELLS

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contrapose.claims._triples import ACCURACY, SumTask, XorTask, codes, pictures
+from contrapose.claims._triples import ACCURACY, ACCURACY_AT_10, EmojiTask, SumTask, XorTask, codes, pictures
 from contrapose.claims.claim import Experiment
 from contrapose.claims.progress import TrialBar
 from contrapose.claims.symile import claim
@@ -22,6 +22,25 @@ def folder(tmp_path: Path) -> Path:
     sound = np.zeros((30, 16, 16), np.uint8)
     sound[np.arange(30), digit, 0] = 255
     np.savez(tmp_path / "digits.npz", sound=sound, digit=digit, split=np.repeat(["train", "dev", "test"], 10))
+    return tmp_path
+
+
+@pytest.fixture
+def emoji(tmp_path: Path) -> Path:
+    """Sixty pictures of a red line across and a green one down: the drawing has the first, and the words tell the second."""
+    row, column = np.divmod(np.arange(60), 6)
+    picture, drawing = np.zeros((60, 16, 16, 3), np.uint8), np.zeros((60, 16, 16), np.uint8)
+    picture[np.arange(60), row, :, 0] = 255
+    picture[np.arange(60), :, column, 1] = 255
+    drawing[np.arange(60), row] = 255
+    np.savez(tmp_path / "pictures.npz", picture=picture, drawing=drawing)
+    lines = [
+        f"1f{number:03x},column {'abcdef'[place] * 2},{'seldom' if number == 0 else 'thing'}; often,train"
+        if number % 5 < 3
+        else f"1f{number:03x},column {'abcdef'[place] * 2},unseen,{'dev' if number % 5 == 3 else 'test'}"
+        for number, place in enumerate(column)
+    ]
+    (tmp_path / "words.csv").write_text("\n".join(["codepoints,name,keywords,split", *lines]) + "\n")
     return tmp_path
 
 
@@ -71,3 +90,37 @@ def test_a_trial_measures_what_the_claim_decides_beside_the_controls(folder: Pat
         assert 0 <= trials.untrained(claim.arms[0], 0, "test")[ACCURACY.name] <= 1
     assert set(task.controls("test")) == {"commonest value", "logistic regression"}
     assert XorTask(folder, 0.5, train=40, held_out=20).controls("test")["best possible"] == {"accuracy": 0.75}
+
+
+def test_words_are_those_of_two_training_rows_or_more(emoji: Path) -> None:
+    rows = EmojiTask(emoji, hidden=4).rows
+    # aa to ff, column, often, thing; not "seldom", of one row, nor "unseen", of none
+    assert rows["train"]["words"].shape == (36, 9)
+    np.testing.assert_allclose(np.linalg.norm(rows["test"]["words"], axis=1), 1, rtol=1e-6)
+
+
+def test_emoji_stand_in_their_split_with_picture_drawing_and_words_in_one_row(emoji: Path) -> None:
+    rows = EmojiTask(emoji, hidden=4).rows
+    assert {split: len(columns["picture"]) for split, columns in rows.items()} == {"train": 36, "dev": 12, "test": 12}
+    for number, columns in ((3, rows["dev"]), (4, rows["test"])):
+        row, column = divmod(number, 6)
+        assert columns["picture"][0, row, :, 0].tolist() == columns["picture"][0, :, column, 1].tolist() == [1] * 16
+        assert columns["drawing"][0, row].tolist() == [1] * 16
+    assert (rows["dev"]["words"][0] > 0).sum() == 2  # its column, and the word "column"
+
+
+def test_an_emoji_trial_finds_pictures_among_those_of_the_split(emoji: Path, tmp_path: Path) -> None:
+    task = EmojiTask(emoji, hidden=16)
+    experiment = Experiment("toy", "", lambda _: task, {"batch_size": 36, "steps": 60, "precision": "fp32"}, {}, 0.1)
+    with TrialBar(2, 1.0, shown=False) as bar:
+        trials = Trials(experiment, task, tmp_path / "trials", bar)
+        for arm in claim.arms:
+            found = trials.figures(arm, {"learning_rate": 0.01}, 0, "test")
+            assert found[ACCURACY.name] <= found[ACCURACY_AT_10.name] <= 1
+    controls = task.controls("test")
+    assert controls["chance"] == {ACCURACY.name: 1 / 12, ACCURACY_AT_10.name: 10 / 12}
+    assert controls["ridge regression"][ACCURACY.name] > 3 / 12
+
+
+def test_each_measure_of_an_experiment_is_a_measure_of_the_claim(emoji: Path) -> None:
+    assert set(EmojiTask(emoji, hidden=4).controls("dev")["chance"]) == {measure.name for measure in claim.measures}

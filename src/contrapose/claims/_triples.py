@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from contrapose.claims.claim import Figures, Measure, Source, Split
 from contrapose.data.batches import Data
 from contrapose.data.table import Table
 from contrapose.evaluation.probes import majority_class
+from contrapose.evaluation.regression import ridge_probe
+from contrapose.evaluation.retrieval import Retrieval, retrieval
 from contrapose.multimodal.data import open_data, read_data, values_of
 from contrapose.multimodal.encoder import ColumnOptions, Modalities, VectorEncoder, centre_and_deviation
-from contrapose.multimodal.evaluation import ZeroShot
+from contrapose.multimodal.evaluation import ZeroShot, rule_of
 from contrapose.training.encoder import Encoders
 from contrapose.training.method import Method
 from contrapose.training.settings import MethodSettings
@@ -29,9 +33,19 @@ SPOKEN_DIGITS = Source(
     "CC BY-SA 4.0, Free Spoken Digit Dataset (Z. Jackson and contributors); handwritten digits: CC BY 4.0, E. Alpaydin and C. Kaynak (UCI)",
     "https://github.com/Jakobovski/free-spoken-digit-dataset",
 )
+EMOJI = Source(
+    "emoji_image_text",
+    ("pictures.npz", "words.csv"),
+    "1,398 emoji: a picture, a line drawing, a name and keywords of each.",
+    "Pictures and drawings: CC BY 4.0, Emojione 2 and EmojiTwo artwork, emojitwo.github.io; names and keywords: MIT, EmojiOne, and Unicode licence, "
+    "Unicode CLDR",
+    "https://github.com/EmojiTwo/emojitwo",
+)
 ACCURACY = Measure(
     "accuracy", "Share of rows whose third modality, given the other two, is ranked first among its distinct values."
 )
+ACCURACY_AT_10 = Measure("accuracy@10", "Share of rows whose third modality is ranked among the first ten.")
+RIDGE = 1.0  # the penalty, where rows have a squared length of 1 on average
 Columns = Mapping[str, np.ndarray]
 
 
@@ -159,6 +173,54 @@ class SumTask(TripleTask):
             )
             total = np.eye(10, dtype=np.float32)[(left.astype(int) + right) % 10]
             self.rows[split] = {first: x, "other picture": y, "sum": total}
+
+
+class EmojiTask(TripleTask):
+    """Emoji as picture, line drawing and words; a picture of the split is searched by its drawing and its words.
+
+    Words are a TF-IDF of name and keywords, of the words that two training rows or more have. No picture stands twice. `hidden`: units
+    of an MLP for each of the three.
+    """
+
+    target, dim = "picture", 32
+
+    def __init__(self, folder: Path, hidden: int = 128) -> None:
+        self.options = dict.fromkeys(("picture", "drawing", "words"), ColumnOptions(hidden=(hidden,)))
+        self.words = "a small picture of an emoji, its line drawing, and a TF-IDF of its name and keywords"
+        with np.load(folder / EMOJI.files[0], allow_pickle=False) as file:
+            images = {name: (file[name] / 255).astype(np.float32) for name in ("picture", "drawing")}
+        with (folder / EMOJI.files[1]).open(encoding="utf-8", newline="") as file:
+            said = list(csv.DictReader(file))
+        split = np.array([row["split"] for row in said])
+        texts = np.array([f"{row['name']} {row['keywords']}" for row in said])
+        weights = TfidfVectorizer(min_df=2, dtype=np.float32).fit(texts[split == "train"]).transform(texts).toarray()
+        self.rows = {
+            part: {name: rows[split == part] for name, rows in (images | {"words": weights}).items()}
+            for part in ("train", "dev", "test")
+        }
+
+    def measure(self, model: Method, split: Split) -> Figures:
+        encoders = Encoders(model.encoders())
+        return figures(self.protocol(split).rank(encoders, rule_of(encoders))[self.target])
+
+    def controls(self, split: Split) -> dict[str, Figures]:
+        """A guess, and the nearest by cosine to what a ridge regression on the other two modalities side by side says."""
+        columns = {
+            part: {name: values.reshape(len(values), -1) for name, values in self.rows[part].items()}
+            for part in ("train", split)
+        }
+        target = {part: each.pop(self.target) for part, each in columns.items()}
+        inputs = {part: np.concatenate(list(each.values()), axis=1) for part, each in columns.items()}
+        centre, rows = target["train"].mean(axis=0), len(target[split])
+        predicted = ridge_probe(inputs["train"], target["train"], inputs[split], penalty=RIDGE)
+        return {
+            "chance": {ACCURACY.name: 1 / rows, ACCURACY_AT_10.name: min(1.0, 10 / rows)},
+            "ridge regression": figures(retrieval(predicted - centre, target[split] - centre)),
+        }
+
+
+def figures(ranked: Retrieval) -> Figures:
+    return {ACCURACY.name: ranked.means["accuracy@1"], ACCURACY_AT_10.name: ranked.means["accuracy@10"]}
 
 
 def pictures() -> dict[str, tuple[np.ndarray, np.ndarray]]:

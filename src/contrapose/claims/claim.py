@@ -114,7 +114,7 @@ class Task(Protocol):
         """The method with a fresh encoder. Random weights come from torch's own generator, which the loop has seeded with the run's seed."""
 
     def measure(self, model: Method, split: Split) -> Figures:
-        """Every measure of a trained model on a split."""
+        """The measures of a trained model on a split: all that mean something there."""
 
     def controls(self, split: Split) -> dict[str, Figures]:
         """Controls that need no encoder by name: what a classical rule reaches. The untrained encoder is measured beside them."""

@@ -51,9 +51,16 @@ class ClaimResult:
         ]
 
     def cells(self, experiment: Mapping[str, Any]) -> list[list[str]]:
-        """The table of an experiment as text: a heading, then controls and arms with their means and intervals over seeds."""
-        measures = list(self.record["measures"])
+        """The table of an experiment as text: a heading, then controls and arms with their means and intervals over seeds.
+
+        A measure that the experiment does not take has no column.
+        """
         systems = {**experiment["controls"], **{name: arm["test"] for name, arm in experiment["arms"].items()}}
+        measures = [
+            name
+            for name in self.record["measures"]
+            if any(name in figures for seeds in systems.values() for figures in seeds)
+        ]
         rows = [
             [name, *(cell([figures[measure] for figures in seeds]) for measure in measures)]
             for name, seeds in systems.items()
