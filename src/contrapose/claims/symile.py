@@ -18,7 +18,7 @@ XOR = {
 }
 SUMS = {"batch_size": 250, "epochs": 8, "precision": "fp32"}
 SUM_GRID = {"learning_rate": (3e-3,), "temperature": (0.1, 0.02)}
-EMOJI_SETTINGS = {"batch_size": 128, "epochs": 20, "precision": "fp32"}
+EMOJI_SETTINGS = {"batch_size": 128, "epochs": 30, "precision": "fp32"}
 
 claim = Claim(
     method="symile",
