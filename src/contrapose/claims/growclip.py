@@ -117,7 +117,7 @@ claim = Claim(
     tuned_by=RECALL.name,
     arms=(
         # trials are training too: what never grows takes as many steps in all
-        Arm("fixed size", "growclip", {"grows": (), "stage_steps": round(STEPS * 4.2 / 3.2)}),
+        Arm("fixed size", "growclip", {"grows": [], "stage_steps": round(STEPS * 4.2 / 3.2)}),
         Arm("grown, weights forgotten", "growclip", {"momentum": 0.0}),
         Arm("grown, weights kept", "growclip", {"momentum": 1.0}),
         Arm("GrowCLIP", "growclip"),
