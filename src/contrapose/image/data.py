@@ -21,6 +21,7 @@ from contrapose.data.batches import Data
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.data.check import CheckReport, Problem, check
 from contrapose.data.columns import Column
+from contrapose.data.plain import plain_columns
 from contrapose.data.readers import read
 from contrapose.data.table import Table, row_numbers
 from contrapose.errors import DataEmpty, ImageInvalid, ValueKind
@@ -270,22 +271,14 @@ def seen(table: Table, few: int = SEEN) -> tuple[tuple[int, int] | None, bool]:
 
 def open_data(table: Table, card: Card, encoder: ImageEncoder) -> Data:
     """A checked table as what a method trains on: images as pixels of the encoder's size, labels and domains as codes, numbers as float32."""
-    columns: dict[str, Any] = {}
-    categories: dict[str, tuple[str, ...]] = {}
-    for column in card.columns:
-        if column.name not in table:
-            continue
-        if column.kind == "image":
-            columns[column.name] = Pixels.open(ImageValues(table, column.name), encoder.size, encoder.channels)
-            continue
-        values = table[column.name]
-        if column.kind in ("number", "score"):
-            columns[column.name] = torch.tensor(list(values), dtype=torch.float32)
-        else:
-            categories[column.name] = tuple(sorted({str(value) for value in values}))
-            code = {value: number for number, value in enumerate(categories[column.name])}
-            columns[column.name] = torch.tensor([code[str(value)] for value in values])
-    return Data(columns, len(table), table.group, categories, table.source, table.fingerprint)
+    encoded = [column for column in card.columns if column.kind == "image"]
+    columns, categories = plain_columns(table, [column for column in card.columns if column not in encoded])
+    opened = {
+        column.name: Pixels.open(ImageValues(table, column.name), encoder.size, encoder.channels)
+        for column in encoded
+        if column.name in table
+    }
+    return Data({**columns, **opened}, len(table), table.group, categories, table.source, table.fingerprint)
 
 
 def check_data(table: Table, card: Card, encoder: ImageEncoder, batch_size: int) -> CheckReport:

@@ -12,6 +12,7 @@ from torch import LongTensor, Tensor
 from contrapose.data.batches import Data, Rows
 from contrapose.data.check import CheckReport, Problem
 from contrapose.data.columns import GROUP, Column
+from contrapose.data.plain import plain_columns
 from contrapose.data.readers import read
 from contrapose.errors import ColumnUnknown, ContraposeError, DataEmpty, SeriesInvalid, ValueKind, nearest
 from contrapose.series._reading import NAME, TIME, WHOLE, read_series
@@ -163,18 +164,8 @@ def open_data(table: SeriesTable, card: Card, encoder: SeriesEncoder) -> Data:
         pieces += found
         owner += [row] * len(found)
     rows = np.array(owner)
-    columns: dict[str, Any] = {SERIES: SeriesColumn(pieces)}
-    categories: dict[str, tuple[str, ...]] = {}
-    for column in card.columns:
-        if column.name == SERIES or column.name not in table:
-            continue
-        values = list(table[column.name])
-        if column.kind in ("number", "score"):
-            columns[column.name] = torch.tensor(values, dtype=torch.float32)[rows]
-        else:
-            categories[column.name] = tuple(sorted({str(value) for value in values}))
-            code = {value: number for number, value in enumerate(categories[column.name])}
-            columns[column.name] = torch.tensor([code[str(value)] for value in values])[rows]
+    others, categories = plain_columns(table, [column for column in card.columns if column.name != SERIES])
+    columns = {SERIES: SeriesColumn(pieces), **{name: values[rows] for name, values in others.items()}}
     group = None if table.group is None else table.group[rows]
     return Data(columns, len(pieces), group, categories, table.source, table.fingerprint)
 

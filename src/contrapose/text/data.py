@@ -18,6 +18,7 @@ from contrapose.data.arrow import is_text, open_arrow
 from contrapose.data.batches import Data, Rows
 from contrapose.data.cache import cache_folder, written_whole
 from contrapose.data.check import CheckReport, TokenMeasure, check
+from contrapose.data.plain import plain_columns
 from contrapose.data.readers import read
 from contrapose.data.table import Table, row_numbers
 from contrapose.errors import TextInvalid, ValueKind
@@ -252,21 +253,10 @@ def _write(texts: Sequence[str], tokenizer: Any, max_tokens: int, sink: Any) -> 
 
 def open_data(table: Table, card: Card, encoder: TextEncoder) -> Data:
     """A checked table as what a method trains on: text columns as token ids, labels and domains as codes, numbers as float32."""
-    columns: dict[str, Any] = {}
-    categories: dict[str, tuple[str, ...]] = {}
-    for column in card.columns:
-        if column.name not in table:
-            continue
-        values = table[column.name]
-        if column.kind == "text":
-            columns[column.name] = encoder.open_column(values)
-        elif column.kind in ("number", "score"):
-            columns[column.name] = torch.tensor(list(values), dtype=torch.float32)
-        else:
-            categories[column.name] = tuple(sorted({str(value) for value in values}))
-            code = {value: number for number, value in enumerate(categories[column.name])}
-            columns[column.name] = torch.tensor([code[str(value)] for value in values])
-    return Data(columns, len(table), table.group, categories, table.source, table.fingerprint)
+    encoded = [column for column in card.columns if column.kind == "text"]
+    columns, categories = plain_columns(table, [column for column in card.columns if column not in encoded])
+    opened = {column.name: encoder.open_column(table[column.name]) for column in encoded if column.name in table}
+    return Data({**columns, **opened}, len(table), table.group, categories, table.source, table.fingerprint)
 
 
 def check_data(table: Table, card: Card, encoder: TextEncoder, batch_size: int) -> CheckReport:
