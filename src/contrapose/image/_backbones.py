@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from contrapose.errors import (
     EncoderUnknown,
     ImageEncoderMisfit,
-    ModelFolderInvalid,
     WeightsBroken,
-    WeightsPickled,
     nearest,
 )
+from contrapose.training.pretrained import quiet, refuse_without_weights
 
 SMALL = 64  # pixels: below, a stem that halves the sides twice before the first block leaves too little to see
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 FROM_HUB = ["*.json", "model*.safetensors"]
 
 
@@ -198,39 +196,3 @@ def load(folder: Path) -> nn.Module:
     if isinstance(getattr(model, "pooler", None), nn.Module) and any(True for _ in model.pooler.parameters()):
         model.pooler = None  # trained for another task, and not read by us
     return model
-
-
-def refuse_without_weights(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelFolderInvalid(
-            f"{folder} has no config.json, so it holds no network; give a folder written by save_pretrained."
-        )
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
-        pickled = [file for file in sorted(folder.iterdir()) if file.suffix in PICKLES]
-        if pickled:
-            raise WeightsPickled(
-                f"{pickled[0]} is a pickle, which runs any code that it holds when it is loaded, so contrapose loads none. Load it once where you "
-                "trust it, and write it with save_pretrained(FOLDER, safe_serialization=True)."
-            )
-        raise ModelFolderInvalid(f"{folder} has no model.safetensors, the one form of weights that contrapose reads.")
-
-
-def quiet() -> Any:
-    """transformers without its bars and reports: what matters of them is said by our errors."""
-    from contextlib import contextmanager
-
-    from transformers.utils import logging
-
-    @contextmanager
-    def silenced() -> Any:
-        verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(verbosity)
-            if bars:
-                logging.enable_progress_bar()
-
-    return silenced()

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from contrapose.image._backbones import pooled, quiet
+from contrapose.image._backbones import pooled
 from contrapose.image.data import decoded
+from contrapose.training.pretrained import quiet
 
 if TYPE_CHECKING:
     from contrapose.image.encoder import ImageEncoder

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from contrapose.data.table import Table
 from contrapose.errors import EncoderNotRebuildable, ImageEncoderMisfit, ImageInvalid, UsageInvalid, WeightsBroken
-from contrapose.image._backbones import DEFAULT, PLANS, SMALL, Plan, build, find, load, planned, pooled, quiet
+from contrapose.image._backbones import DEFAULT, PLANS, SMALL, Plan, build, find, load, planned, pooled
 from contrapose.image._decode import as_bytes
 from contrapose.image._export import compare_export, usage
 from contrapose.image.data import BLOCK, decoded, seen
@@ -23,6 +23,7 @@ from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
 from contrapose.training.evaluating import evaluating
 from contrapose.training.precision import Precision
+from contrapose.training.pretrained import quiet
 from contrapose.training.settings import parse_settings
 
 __all__ = ["EncoderOptions", "ImageEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]

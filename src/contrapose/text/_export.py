@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from contrapose.text._loading import quiet
+from contrapose.training.pretrained import quiet
 
 if TYPE_CHECKING:
     from contrapose.text.encoder import TextEncoder

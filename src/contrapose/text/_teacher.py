@@ -15,8 +15,9 @@ from torch import LongTensor, Tensor
 from contrapose.data.cache import cache_folder, file_digest
 from contrapose.distributed import all_processes, gather_rows, rank, world_size
 from contrapose.errors import TeacherInvalid, WriteFailed
-from contrapose.text._loading import find, load_tokenizer, quiet, refuse_without_weights
+from contrapose.text._loading import find, load_tokenizer
 from contrapose.training.bar import Bar
+from contrapose.training.pretrained import quiet, refuse_without_weights
 
 AT_ONCE = 256  # pairs between two updates of the progress bar
 

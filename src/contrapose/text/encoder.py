@@ -23,7 +23,6 @@ from contrapose.text._loading import (
     load_tokenizer,
     load_transformer,
     most_tokens,
-    quiet,
     refuse_token_limit,
 )
 from contrapose.text._options import EncoderOptions
@@ -43,6 +42,7 @@ from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
 from contrapose.training.evaluating import evaluating
 from contrapose.training.precision import Precision
+from contrapose.training.pretrained import quiet
 from contrapose.training.settings import parse_settings
 
 __all__ = ["EncoderOptions", "Head", "TextEncoder", "compare_export", "load_encoder", "open_encoder", "usage"]
