@@ -87,7 +87,7 @@ def test_shared_blocks_are_one_module_and_count_once() -> None:
 
 def test_only_steps_within_the_budget_are_candidates() -> None:
     found = larger(SMALL, COORDINATES, 1, 1.25, 1.2)
-    assert list(found) == ["none", "hidden"] or set(found) == {"none", "hidden", "heads"}
+    assert list(found) == ["none", "hidden"]
     assert all(built.parameters <= 1.2 * SMALL.parameters for built in found.values())
 
 

@@ -30,6 +30,8 @@ class ProjectedEncoder(Encoder):
         tower.normalise = False  # W is learned on the vectors as they are
         self.tower, self.reads, self.dim, self.seed, self.frozen = tower, reads, dim, seed, frozen
         self.row_wise = tower.row_wise or frozen
+        if reads == "image":
+            self.size = tower.size
         self.projection = nn.Linear(tower.dim, dim, bias=False)
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from contrapose.data.batches import Data
 from contrapose.data.check import CheckReport
 from contrapose.data.columns import Column
+from contrapose.data.plain import plain_columns
 from contrapose.data.table import Table
 from contrapose.image import data as images
 from contrapose.text import data as texts
@@ -45,29 +44,19 @@ def read_data(
 
 def open_data(table: Table, card: Card, encoder: Pair) -> Data:
     """A checked table as what a method trains on: each column as its encoder opens it, labels as codes, numbers as float32."""
-    columns: dict[str, Any] = {}
-    categories: dict[str, tuple[str, ...]] = {}
-    for column in card.columns:
-        if column.name not in table:
-            continue
-        if column.kind in ("image", "text"):
-            columns[column.name] = encoder[column.kind].open_column(values_of(table, column.name, encoder[column.kind]))
-        elif column.kind in ("number", "score"):
-            columns[column.name] = torch.tensor(list(table[column.name]), dtype=torch.float32)
-        else:
-            values = [str(value) for value in table[column.name]]
-            categories[column.name] = tuple(sorted(set(values)))
-            code = {value: number for number, value in enumerate(categories[column.name])}
-            columns[column.name] = torch.tensor([code[value] for value in values])
-    return Data(columns, len(table), table.group, categories, table.source, table.fingerprint)
+    encoded = [column for column in card.columns if column.kind in ("image", "text")]
+    columns, categories = plain_columns(table, [column for column in card.columns if column not in encoded])
+    opened = {
+        column.name: encoder[column.kind].open_column(values_of(table, column.name, encoder[column.kind]))
+        for column in encoded
+        if column.name in table
+    }
+    return Data({**columns, **opened}, len(table), table.group, categories, table.source, table.fingerprint)
 
 
 def check_data(table: Table, card: Card, encoder: Pair, batch_size: int) -> CheckReport:
     """What is wrong with images and texts for a method, by row: every image is decoded."""
-    image = encoder["image"]
-    return images.check_data(
-        table, card, getattr(image, "tower", image) if not hasattr(image, "size") else image, batch_size
-    )
+    return images.check_data(table, card, encoder["image"], batch_size)
 
 
 def values_of(table: Table, column: str, encoder: Any) -> Sequence[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -158,8 +159,7 @@ def growing_again(records: Mapping[str, Mapping[str, Any]]) -> Pair:
 
 
 def made_with_seed(image: dict[str, Any], text: dict[str, Any], built: Architecture) -> Pair:
-    import torch
-
+    """Two growing towers whose initial weights depend on the seed alone; the caller's random state is left alone."""
     with torch.random.fork_rng():
         torch.manual_seed(image["seed"])
         first, second = growing_pair(image, text, built)

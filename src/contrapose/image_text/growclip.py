@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import LongTensor
 
-from contrapose.data.batches import Data, Facts, in_chunks
+from contrapose.data.batches import Data, Facts, shuffled_batches
 from contrapose.errors import SettingInvalid, UsageInvalid
 from contrapose.image_text._architecture import COORDINATES, Architecture, larger
 from contrapose.image_text._growing import GrowingImages, growing_pair
@@ -125,32 +125,22 @@ class GrowCLIP(CLIP):
 
     def next_stage(self, finished: Sequence[StageRecord]) -> Stage | None:
         """Increment 1; then for each next one the candidates' trials and the best of them, from where the last increment ended."""
-        settings, increment, last = self.settings, 0, None
-        records = list(finished)
-        while records:
-            if increment == 0:
-                last, increment = records.pop(0), 1
-                continue
-            candidates = self.candidates(last)
-            tried = records[: len(candidates)]
-            records = records[len(candidates) :]
-            if len(tried) < len(candidates):
-                name = list(candidates)[len(tried)]
-                steps = max(1, round(settings.trial * last.steps))
-                return self.stage(f"increment-{increment + 1}-{name}", increment, candidates[name], last.name, steps)
-            best = min(tried, key=lambda record: record.figures["held_out_loss"])
-            chosen = candidates[best.name.rpartition("-")[2]]
-            if not records:
-                return self.stage(f"increment-{increment + 1}", increment, chosen, last.name, last.steps)
-            last, increment = records.pop(0), increment + 1
-        if increment == 0:
+        settings, records = self.settings, list(finished)
+        if not records:
             return self.stage("increment-1", 0, None, None, settings.stage_steps or settings.steps)
-        if increment == len(settings.increments):
-            return None
-        candidates = self.candidates(last)
-        name = next(iter(candidates))
-        steps = max(1, round(settings.trial * last.steps))
-        return self.stage(f"increment-{increment + 1}-{name}", increment, candidates[name], last.name, steps)
+        last = records.pop(0)
+        for increment in range(1, len(settings.increments)):
+            name, candidates = f"increment-{increment + 1}", self.candidates(last)
+            tried, records = records[: len(candidates)], records[len(candidates) :]
+            if len(tried) < len(candidates):
+                untried = list(candidates)[len(tried)]
+                steps = max(1, round(settings.trial * last.steps))
+                return self.stage(f"{name}-{untried}", increment, candidates[untried], last.name, steps)
+            if not records:
+                best = min(tried, key=lambda record: record.figures["held_out_loss"])
+                return self.stage(name, increment, candidates[best.name.rpartition("-")[2]], last.name, last.steps)
+            last = records.pop(0)
+        return None
 
     def candidates(self, last: StageRecord) -> dict[str, Architecture]:
         """Where a finished increment may grow to, by name."""
@@ -180,9 +170,7 @@ class GrowCLIP(CLIP):
 
     def batches(self, data: Data, epoch: int, generator: torch.Generator) -> Sequence[LongTensor]:
         """The rows that are trained on, shuffled; the held-out ones stand behind them."""
-        order = torch.randperm(len(data) - self.held, generator=generator)
-        batches = list(order.split(self.settings.batch_size))
-        return batches[:-1] if len(batches) > 1 and len(batches[-1]) == 1 else batches
+        return shuffled_batches(len(data) - self.held, self.settings.batch_size, generator)
 
     def finish(self, data: Data) -> Mapping[str, float]:
         """The architecture, its parameters, and the loss on the held-out pairs of the newest increment."""
@@ -192,13 +180,13 @@ class GrowCLIP(CLIP):
 
     @torch.no_grad()
     def held_out_loss(self, data: Data) -> float:
-        rows = torch.arange(len(data) - self.held, len(data))
-        device, losses = self.log_temperature.device, []
-        for some in in_chunks(len(rows), HELD_OUT_BATCH):
-            sides = [self.encoder[side](data.columns[side][rows[some]].to(device)) for side in ("image", "text")]
-            loss = info_nce(*sides, temperature=self.temperature, symmetric=True) if len(rows[some]) > 1 else None
-            losses += [] if loss is None else [float(loss) * len(rows[some])]
-        return sum(losses) / max(1, len(rows)) if losses else 0.0
+        """The mean loss among at most HELD_OUT_BATCH held-out pairs at a time; rows of one group are no negatives here either."""
+        rows, device, whole = torch.arange(len(data) - self.held, len(data)), self.log_temperature.device, 0.0
+        for some in rows.split(HELD_OUT_BATCH):
+            sides = [self.encoder[side](data.columns[side][some].to(device)) for side in ("image", "text")]
+            group = None if data.group is None else data.group[some].to(device)
+            whole += len(some) * float(info_nce(*sides, temperature=self.temperature, group=group, symmetric=True))
+        return whole / len(rows)
 
 
 def bounds(rows: int, shares: Sequence[float]) -> list[int]:
@@ -208,10 +196,10 @@ def bounds(rows: int, shares: Sequence[float]) -> list[int]:
 
 
 def held_out(rows: int, settings: GrowCLIP.Settings) -> list[LongTensor]:
-    """Of each increment the rows that are never trained on: evenly spread, one at least."""
+    """Of each increment the rows that are never trained on: evenly spread, two at least, since one alone has no negative."""
     found, start = [], 0
     for stop in bounds(rows, settings.increments):
-        count = max(1, round(settings.held_out * (stop - start)))
+        count = max(2, round(settings.held_out * (stop - start)))
         found.append((start + torch.linspace(0, max(0, stop - start - 1), count + 2)[1:-1]).long().unique())
         start = stop
     return found
