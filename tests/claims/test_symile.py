@@ -116,6 +116,7 @@ def test_an_emoji_trial_finds_pictures_among_those_of_the_split(emoji: Path, tmp
         trials = Trials(experiment, task, tmp_path / "trials", bar)
         for arm in claim.arms:
             found = trials.figures(arm, {"learning_rate": 0.01}, 0, "test")
+            assert found[ACCURACY.name] > 1 / 12
             assert found[ACCURACY.name] <= found[ACCURACY_AT_10.name] <= 1
     controls = task.controls("test")
     assert controls["chance"] == {ACCURACY.name: 1 / 12, ACCURACY_AT_10.name: 10 / 12}

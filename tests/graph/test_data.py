@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix, save_npz
+from torch_geometric.data import HeteroData
 
 from contrapose.errors import (
     ColumnUnknown,
@@ -58,23 +58,14 @@ def test_another_edge_or_feature_is_another_fingerprint(small: Graph) -> None:
 
 
 def test_hetero_data_are_a_graph(small: Graph) -> None:
-    """The face of torch-geometric's HeteroData, which is an extra."""
-    stores = {
-        "paper": SimpleNamespace(x=torch.arange(10.0).reshape(5, 2), num_nodes=5, y=torch.zeros(5)),
-        "author": SimpleNamespace(x=torch.eye(3), num_nodes=3),
-        "venue": SimpleNamespace(num_nodes=2),
-    }
-    kinds = [("paper", "by", "author"), ("author", "wrote", "paper"), ("paper", "in", "venue")]
+    data = HeteroData()
+    data["paper"].x, data["paper"].y = torch.arange(10.0).reshape(5, 2), torch.zeros(5)
+    data["author"].x = torch.eye(3)
+    data["venue"].num_nodes = 2
     by = torch.from_numpy(small.edges["paper", "author"])
-    edges = dict(zip(kinds, [by, by.flip(0), torch.from_numpy(small.edges["paper", "venue"])], strict=True))
-
-    class Hetero(dict):
-        node_types, edge_types = list(stores), kinds
-
-        def __getitem__(self, key: object) -> object:
-            return stores[key] if isinstance(key, str) else SimpleNamespace(edge_index=edges[key])
-
-    graph = read_data(Hetero()).graph
+    data["paper", "by", "author"].edge_index, data["author", "wrote", "paper"].edge_index = by, by.flip(0)
+    data["paper", "in", "venue"].edge_index = torch.from_numpy(small.edges["paper", "venue"])
+    graph = read_data(data).graph
     assert graph.target == "paper"  # which alone has labels
     assert dict(graph.counts) == dict(small.counts)
     for pair in (("paper", "author"), ("paper", "venue")):
