@@ -19,7 +19,6 @@ PAPERS = 120
 @pytest.fixture
 def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GraphTask:
     monkeypatch.setenv("CONTRAPOSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(meow, "OPTIONS", {"top_k": 10, "dim": 8})
     draw, folder = np.random.default_rng(0), tmp_path / "acm"
     for name in ("nodes", "edges"):
         (folder / name).mkdir(parents=True)
@@ -37,7 +36,7 @@ def task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GraphTask:
     for shots in meow.SHOTS:
         lines = [f"{node},{label},{side}" for node, (label, side) in enumerate(zip(classes, sides, strict=True))]
         (folder / f"labels_{shots}.csv").write_text("\n".join(["node,label,split", *lines]))
-    return GraphTask(folder)
+    return GraphTask(folder, meow.ACM, {"top_k": 10, "dim": 8})
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
@@ -55,3 +54,15 @@ def test_a_seed_draws_weights_and_masks_and_hecos_encoder_has_no_contexts(task: 
     assert (one.encode([0]) != other.encode([0])).any()
     assert not task.create(HeCo, HeCo.Settings()).encoder.options.contexts
     assert task.facts()["nodes"] == {"author": 50, "paper": PAPERS, "subject": 6}
+
+
+def test_papers_without_features_are_held_against_whom_they_are_joined_to(task: GraphTask) -> None:
+    folder = task.files["graph.yaml"].parent
+    (folder / "nodes" / "paper.npz").unlink()
+    (folder / "nodes" / "author.npz").unlink()
+    (folder / "edges" / "paper-subject.csv").write_text(
+        "\n".join(["paper,subject", *(f"{paper},{paper % 3}" for paper in range(PAPERS))])
+    )
+    (folder / "graph.yaml").write_text("target: paper\nmetapaths: [paper-subject-paper]\n")
+    plain = GraphTask(folder, meow.AMINER, {"top_k": 10, "dim": 8})
+    assert plain.controls("test")["raw features"] == {measure.name: pytest.approx(1) for measure in claim.measures}

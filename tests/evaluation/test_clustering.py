@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 
 from contrapose.errors import EvaluationSettingInvalid, EvaluationShapesDiffer, TooFewValues, ValuesNotFinite
@@ -69,6 +70,14 @@ def test_each_draw_has_a_start_of_its_own():
     rows, labels = clouds(apart=1.0)
     assert len(set(clustering(rows, labels, draws=8)["NMI"].tolist())) > 1
     assert clustering(rows, labels)["NMI"].tolist() == clustering(rows, labels)["NMI"].tolist()
+
+
+def test_sparse_rows_have_the_figures_of_dense_ones():
+    rows, labels = clouds(apart=1.5)
+    sparse = clustering(csr_matrix(rows), labels, draws=3)
+    assert {name: each.tolist() for name, each in sparse.items()} == {
+        name: each.tolist() for name, each in clustering(rows, labels, draws=3).items()
+    }
 
 
 @pytest.mark.parametrize("labels", [np.zeros(60), np.arange(60)])

@@ -180,7 +180,7 @@ class NodeClusters:
         vectors = {name: encoder.encode(self.labelled.nodes) for name, encoder in systems.items()}
         rows: dict[str, Any] = {name: each for name, each in vectors.items() if name == "untrained"}
         if self.labelled.raw is not None:
-            rows[RAW] = self.labelled.raw[self.labelled.nodes].toarray()
+            rows[RAW] = self.labelled.raw[self.labelled.nodes]
         rows |= {name: each for name, each in vectors.items() if name not in rows}
         found = {name: scores(clustering(each, self.labelled.labels)) for name, each in rows.items()}
         labels = len(np.unique(self.labelled.labels))

@@ -1,7 +1,8 @@
-"""Makes benchmarks/data/hetero_acm from the files that MEOW's authors published: a graph's folder as contrapose reads it, and labels.
+"""Makes benchmarks/data/hetero_acm and hetero_aminer from files that MEOW's authors published: a graph's folder as contrapose reads it, and labels.
 
 git clone https://github.com/jianxiangyu/MEOW && git -C MEOW checkout 6a072d79648ab83f7ec7b7482af1696ed00938a1
-python benchmarks/make_hetero_acm.py MEOW/data/acm benchmarks/data/hetero_acm
+python benchmarks/make_hetero.py MEOW/data/acm benchmarks/data/hetero_acm
+python benchmarks/make_hetero.py MEOW/data/aminer benchmarks/data/hetero_aminer
 """
 
 from __future__ import annotations
@@ -15,22 +16,21 @@ from scipy.sparse import csr_matrix, load_npz, save_npz
 
 SHOTS = (20, 40, 60)  # training nodes a class
 SIDES = {"train": "train", "val": "dev", "test": "test"}
-GRAPH = """target: paper
-metapaths: [paper-author-paper, paper-subject-paper]
-"""
+TYPES = {"p": "paper", "a": "author", "s": "subject", "r": "reference"}  # as files of the source abbreviate them
 
 
 def make(source: Path, target: Path) -> None:
-    for folder in ("nodes", "edges"):
-        (target / folder).mkdir(parents=True, exist_ok=True)
-    for letter, name in {"p": "paper", "a": "author"}.items():
-        save_npz(
-            target / "nodes" / f"{name}.npz", csr_matrix(load_npz(source / f"{letter}_feat.npz"), dtype=np.float32)
-        )
-    for letters, name in {"pa": "author", "ps": "subject"}.items():
-        edges = np.loadtxt(source / f"{letters}.txt", dtype=np.int64)
+    others = [letter for letter in "asr" if (source / f"p{letter}.txt").is_file()]
+    for letter in "pa":
+        if (features := source / f"{letter}_feat.npz").is_file():
+            (target / "nodes").mkdir(parents=True, exist_ok=True)
+            save_npz(target / "nodes" / f"{TYPES[letter]}.npz", csr_matrix(load_npz(features), dtype=np.float32))
+    (target / "edges").mkdir(parents=True, exist_ok=True)
+    for letter in others:
+        name, edges = TYPES[letter], np.loadtxt(source / f"p{letter}.txt", dtype=np.int64)
         np.savetxt(target / "edges" / f"paper-{name}.csv", edges, "%d", ",", header=f"paper,{name}", comments="")
-    (target / "graph.yaml").write_text(GRAPH, encoding="utf-8")
+    paths = ", ".join(f"paper-{TYPES[letter]}-paper" for letter in others)
+    (target / "graph.yaml").write_text(f"target: paper\nmetapaths: [{paths}]\n", encoding="utf-8")
     labels = np.load(source / "labels.npy", allow_pickle=False).astype(np.int64)
     (target / "labels.csv").write_text(table(range(len(labels)), labels), encoding="utf-8")
     for shots in SHOTS:
