@@ -21,10 +21,11 @@ from contrapose.errors import (
     ShapesDiffer,
     UsageInvalid,
 )
-from contrapose.graph._sparse import Sparse
+from contrapose.graph._sparse import Adjacency, Sparse, equal_rows
 from contrapose.graph._structure import scaled_rows
 from contrapose.graph.data import Nodes, read_data
 from contrapose.graph.encoder import GraphEncoder, SemanticAttention, load_encoder, open_encoder, usage
+from contrapose.graph.views import normalised
 from tests.graph.tiny import planted
 
 SMALL = {"dim": 8, "top_k": 6, "dropout": 0.0}
@@ -40,6 +41,39 @@ def test_a_sparse_product_has_its_gradient_and_copies_share_its_parts() -> None:
     assert not matrix.symmetric
     assert matrix.__deepcopy__({}).values is matrix.values
     assert list(matrix.state_dict()) == []
+    torch.testing.assert_close(matrix.T(torch.eye(5).double()), torch.from_numpy(dense.T))
+
+
+def of_subjects(n: int = 60, subjects: int = 3) -> np.ndarray:
+    """Everybody of a subject chose the same ten, and itself."""
+    subject = np.arange(n) % subjects
+    chosen = (subject[:, None] == subject) & (np.arange(n) >= n - 10 * subjects)
+    return chosen * 2.0 + np.diag(np.where(np.arange(n) < n - 10 * subjects, 3.0, 0.0))
+
+
+def test_equal_rows_are_kept_once_whether_or_not_they_hold_themselves() -> None:
+    counts = of_subjects()
+    unique, which, own = equal_rows(csr_matrix(counts))
+    assert unique.shape == (3, 60)
+    assert unique.nnz == 30
+    assert (unique.toarray()[which] + np.diag(own)).tolist() == counts.tolist()
+
+
+@pytest.mark.parametrize("orientation", ["straight", "transposed"])
+@pytest.mark.parametrize("kind", ["equal rows", "equal but for some entries", "different rows"])
+def test_an_adjacency_is_the_normalised_matrix_with_its_gradient(orientation: str, kind: str) -> None:
+    draw, counts, like = np.random.default_rng(0), of_subjects(), None
+    if kind == "different rows":
+        counts = (draw.uniform(size=(60, 60)) < 0.2) + np.eye(60)
+    if kind == "equal but for some entries":
+        like = csr_matrix(counts)
+        counts = counts * (draw.uniform(size=(60, 60)) < 0.9) + np.eye(60)
+    matrix = Adjacency.of(csr_matrix(counts), orientation, like).double()
+    assert (matrix.shared is None) == (kind == "different rows")
+    expected = torch.from_numpy(normalised(counts, orientation).toarray())
+    x = torch.randn(60, 2, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(matrix(x), expected @ x, rtol=1e-6, atol=1e-6)
+    assert torch.autograd.gradcheck(matrix, x)
 
 
 def test_the_fine_view_is_the_formula(nodes: Nodes) -> None:
@@ -70,8 +104,8 @@ def test_the_fine_view_is_the_formula(nodes: Nodes) -> None:
     torch.testing.assert_close(coarse, encoder.convolutions(state("item"), together), rtol=1e-5, atol=1e-5)
 
 
-def dense(matrix: Sparse) -> torch.Tensor:
-    return matrix(torch.eye(matrix.shape[1]).double())
+def dense(matrix: Adjacency) -> torch.Tensor:
+    return matrix(torch.eye(len(matrix.scale)).double())
 
 
 def test_contexts_of_a_longer_path_are_means_over_all_ways_to_walk_it() -> None:

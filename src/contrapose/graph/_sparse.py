@@ -1,14 +1,18 @@
-"""A sparse matrix that multiplies dense rows, with its gradient, on the processor and on a GPU."""
+"""Sparse matrices that multiply dense rows, with their gradient, on the processor and on a GPU: any, and a graph's normalised adjacency."""
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from scipy.sparse import csr_matrix, diags
+from torch import LongTensor, Tensor, nn
+
+from contrapose.graph.views import Orientation, row_sums
 
 PARTS = ("starts", "columns", "values", "back_starts", "back_columns", "back_values")
 
@@ -44,6 +48,14 @@ class Sparse(nn.Module):
     def symmetric(self) -> bool:
         return self.values is self.back_values
 
+    @property
+    def T(self) -> Sparse:  # noqa: N802 (as of every matrix)
+        """The transposed matrix, of the same parts."""
+        return Sparse(
+            self.shape[::-1],
+            {name: getattr(self, other) for name, other in zip(PARTS, PARTS[3:] + PARTS[:3], strict=True)},
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         return _Product.apply(x, self.shape, *(getattr(self, name) for name in PARTS))
 
@@ -52,6 +64,93 @@ class Sparse(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.shape[0]:,} x {self.shape[1]:,}, {len(self.values):,} entries"
+
+
+class Adjacency(nn.Module):
+    """A normalised adjacency D^-1/2 A D^-1/2 of n nodes, or of A^T: `adjacency(x)` is its product with x (n, d), (n, d).
+
+    Nodes with one and the same subject, venue or place have the same neighbours. Equal rows of A, each node's own entry left out where that
+    makes them equal, are kept once: A = shared[which] + diag(own) + rest, where `rest` is None if nothing is left. Where few rows are equal,
+    it is all of A, and `shared` None.
+    """
+
+    def __init__(
+        self,
+        scale: Tensor,
+        rest: Sparse | None,
+        shared: Sparse | None = None,
+        which: LongTensor | None = None,
+        own: Tensor | None = None,
+        *,
+        orientation: Orientation,
+    ) -> None:
+        """scale: (n,), D^-1/2. shared: (u, n); which: (n,) int64, the row of each node; own: (n,). All of A^T for "transposed"."""
+        super().__init__()
+        self.rest, self.shared, self.transposed = rest, shared, orientation == "transposed"
+        for name, part in {"scale": scale, "which": which, "own": own}.items():
+            self.register_buffer(name, part, persistent=False)
+
+    @classmethod
+    def of(cls, counts: csr_matrix, orientation: Orientation, like: csr_matrix | None = None) -> Adjacency:
+        """From A, (n, n). like: a matrix with many equal rows of which `counts` lacks some entries, so that none of its own are equal.
+
+        Raises AdjacencyInvalid for a row whose sum is not positive.
+        """
+        scale = torch.from_numpy(row_sums(counts) ** -0.5).float()
+        unique, which, own = equal_rows(counts if like is None else like)
+        rest = None if like is None else csr_matrix(counts - unique[which] - diags(own))
+        if rest is not None:
+            rest.eliminate_zeros()
+        if unique.nnz + (0 if rest is None else rest.nnz) > counts.nnz / 2:
+            whole = Sparse.of(counts)
+            return cls(scale, whole.T if orientation == "transposed" else whole, orientation=orientation)
+        shared, rest = Sparse.of(unique), None if rest is None else Sparse.of(rest)
+        if orientation == "transposed":
+            shared, rest = shared.T, None if rest is None else rest.T
+        return cls(scale, rest, shared, torch.from_numpy(which), torch.from_numpy(own).float(), orientation=orientation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.scale.dtype) * self.scale[:, None]
+        found = 0 if self.rest is None else self.rest(x)
+        if self.shared is not None:
+            if self.transposed:
+                sums = x.new_zeros(self.shared.shape[1], x.shape[1]).index_add(0, self.which, x)
+                found = found + self.shared(sums)
+            else:
+                found = found + self.shared(x)[self.which]
+            found = found + self.own[:, None] * x
+        return found * self.scale[:, None]
+
+
+def equal_rows(matrix: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
+    """The different rows of a square matrix (u, n), which of them each row is (n,) int64, and its own entry (n,) where that stands apart.
+
+    matrix = unique[which] + diag(own). A row's own entry stands apart where more rows are equal without it.
+    """
+    matrix = csr_matrix(matrix)
+    matrix.sort_indices()
+    whole, others = [], []
+    for row, (start, stop) in enumerate(zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)):
+        columns, values = matrix.indices[start:stop], matrix.data[start:stop]
+        elsewhere = columns != row
+        whole.append(_digest(columns, values))
+        others.append(_digest(columns[elsewhere], values[elsewhere]))
+    as_whole, as_others = Counter(whole), Counter(others)
+    apart = np.array([as_others[b] > as_whole[a] for a, b in zip(whole, others, strict=True)])
+    numbers: dict[bytes, int] = {}
+    kept = [b if alone else a for a, b, alone in zip(whole, others, apart, strict=True)]
+    which = np.array([numbers.setdefault(each, len(numbers)) for each in kept])
+    _, first = np.unique(which, return_index=True)
+    own = np.where(apart, matrix.diagonal(), 0)
+    unique = csr_matrix(
+        matrix[first] - csr_matrix((own[first], (np.arange(len(first)), first)), (len(first), len(own)))
+    )
+    unique.eliminate_zeros()
+    return unique, which, own
+
+
+def _digest(columns: np.ndarray, values: np.ndarray) -> bytes:
+    return blake2b(columns.tobytes() + values.tobytes(), digest_size=16).digest()
 
 
 class _Product(torch.autograd.Function):

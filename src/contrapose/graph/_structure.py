@@ -20,8 +20,8 @@ from contrapose.data.cache import cache_folder, written_whole
 from contrapose.errors import ModelFolderInvalid, SettingInvalid
 from contrapose.graph._graph import Graph, MetaPath
 from contrapose.graph._options import EncoderOptions
-from contrapose.graph._sparse import PARTS, Sparse
-from contrapose.graph.views import neighbours, normalised, without_edges, without_features
+from contrapose.graph._sparse import PARTS, Adjacency, Sparse
+from contrapose.graph.views import Orientation, neighbours, without_edges, without_features
 
 FORMAT = 1  # of cached neighbourhoods
 FILE, FACTS = "graph.safetensors", "graph.json"
@@ -30,21 +30,27 @@ FILE, FACTS = "graph.safetensors", "graph.json"
 class Structure(nn.Module):
     """The constant part of a graph encoder.
 
-    `features` by type: Sparse (n, f); a type without has one-hot ones. `masked_features`: the target's. `neighbours`, `masked` (P) and
-    `together`: adjacencies (N, N), normalised. `hops` by "type>type": who stands beside whom, for contexts.
+    `features` by type: Sparse (n, f); a type without has one-hot ones. `masked_features`: the target's. `neighbours`, `masked`: an Adjacency of each
+    meta-path. `hops` by "type>type": who stands beside whom, for contexts.
     """
 
-    def __init__(self, facts: dict[str, Any], matrices: dict[str, Sparse]) -> None:
+    def __init__(
+        self,
+        facts: dict[str, Any],
+        features: dict[str, Sparse],
+        hops: dict[str, Sparse],
+        neighbours: Sequence[Adjacency],
+        masked: Sequence[Adjacency] = (),
+        masked_features: Sparse | None = None,
+    ) -> None:
         super().__init__()
         self.facts = facts
         self.target: str = facts["target"]
         self.counts: dict[str, int] = facts["counts"]
         self.paths = [MetaPath.parse(said) for said in facts["metapaths"]]
-        self.features, self.hops = (nn.ModuleDict(_under(matrices, folder)) for folder in ("features", "hops"))
-        self.neighbours, self.masked = (
-            nn.ModuleList(_under(matrices, folder).values()) for folder in ("neighbours", "masked")
-        )
-        self.masked_features, self.together = matrices.get("masked_features"), matrices["together"]
+        self.features, self.hops = nn.ModuleDict(features), nn.ModuleDict(hops)
+        self.neighbours, self.masked = nn.ModuleList(neighbours), nn.ModuleList(masked)
+        self.masked_features = masked_features
 
     @classmethod
     def of(cls, graph: Graph, options: EncoderOptions) -> Structure:
@@ -52,44 +58,46 @@ class Structure(nn.Module):
 
         Raises MetaPathInvalid, and SettingInvalid where options do not fit the meta-paths.
         """
-        paths = graph.metapaths(options.metapaths)
+        paths, orientation, n = graph.metapaths(options.metapaths), options.orientation, graph.counts[graph.target]
         top_k, rates = each(paths, options.top_k, "top_k"), each(paths, options.edge_mask, "edge_mask")
-        if max(top_k) > (n := graph.counts[graph.target]) and options.top_k != EncoderOptions().top_k:
+        if max(top_k) > n and options.top_k != EncoderOptions().top_k:
             raise SettingInvalid(
                 f"encoder.top_k={max(top_k)} is more than the {n:,} nodes of {graph.source}; keep at most all."
             )
         draw = np.random.default_rng(options.seed)
-        kept = [cached_neighbours(graph, path, k) for path, k in zip(paths, top_k, strict=True)]
-        adjacencies = [normalised(each_kept, options.orientation) for each_kept in kept]
         types = {name for path in paths for walk in path.contexts for name in walk}
-        matrices = {
-            f"features/{name}": scaled_rows(graph.features[name]) for name in sorted(types) if name in graph.features
-        }
-        matrices["together"] = csr_matrix(sum(adjacencies) / len(adjacencies))
-        matrices |= {f"neighbours/{number}": adjacency for number, adjacency in enumerate(adjacencies)}
+        scaled = {name: scaled_rows(graph.features[name]) for name in sorted(types) if name in graph.features}
+        copies: dict[str, Any] = {}
         if options.masked:
-            own = f"features/{graph.target}"
-            n = graph.counts[graph.target]
-            full = matrices.get(own, csr_matrix(diags(np.ones(n))))
-            matrices["masked_features"] = without_features(full, options.feature_mask, draw)
-            for number, (adjacency, rate) in enumerate(zip(kept, rates, strict=True)):
-                matrices[f"masked/{number}"] = normalised(without_edges(adjacency, rate, draw), options.orientation)
-        for path in paths:
-            for first, second in {pair for walk in path.contexts for pair in itertools.pairwise(walk)}:
-                matrices.setdefault(f"hops/{first}>{second}", graph.incidence(first, second))
+            full = scaled.get(graph.target, csr_matrix(diags(np.ones(n))))
+            copies = {"masked": [], "masked_features": Sparse.of(without_features(full, options.feature_mask, draw))}
+        found = []
+        for path, k, rate in zip(paths, top_k, rates, strict=True):
+            kept = cached_neighbours(graph, path, k)
+            found.append(Adjacency.of(kept, orientation))
+            if options.masked:
+                less = without_edges(kept, rate, draw)
+                kept.data[:] = 1  # edges of the copies have weight 1
+                copies["masked"].append(Adjacency.of(less, orientation, like=kept))
+        pairs = {pair for path in paths for walk in path.contexts for pair in itertools.pairwise(walk)}
+        hops = {f"{first}>{second}": Sparse.of(graph.incidence(first, second)) for first, second in sorted(pairs)}
         facts = {
             "format": 1, "target": graph.target, "counts": {name: graph.counts[name] for name in sorted(types)},
-            "metapaths": [str(path) for path in paths], "source": graph.source, "fingerprint": graph.fingerprint,
+            "metapaths": [str(path) for path in paths], "orientation": orientation, "source": graph.source, "fingerprint": graph.fingerprint,
         }  # fmt: skip
-        return cls(facts, {name: Sparse.of(matrix) for name, matrix in matrices.items()})
+        return cls(facts, {name: Sparse.of(matrix) for name, matrix in scaled.items()}, hops, found, **copies)
+
+    def together(self, x: Tensor) -> Tensor:
+        """The mean over meta-paths of their adjacencies' products with x, (n, d)."""
+        return sum(adjacency(x) for adjacency in self.neighbours) / len(self.neighbours)
 
     def save(self, folder: Path) -> None:
         """graph.safetensors and graph.json."""
-        matrices = self.matrices()
-        tensors = {f"{name}|{part}": getattr(matrix, part) for name, matrix in matrices.items()
-                   for part in (PARTS[:3] if matrix.symmetric else PARTS)}  # fmt: skip
-        shapes = {name: list(matrix.shape) for name, matrix in matrices.items()}
-        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, folder / FILE)
+        tensors = {
+            name: tensor.cpu().contiguous() for name, tensor in self.named_buffers()
+        }  # what two names share, once
+        shapes = {name: list(module.shape) for name, module in self.named_modules() if isinstance(module, Sparse)}
+        save_file(tensors, folder / FILE)
         (folder / FACTS).write_text(json.dumps({**self.facts, "shapes": shapes}, indent=2), encoding="utf-8")
 
     @classmethod
@@ -99,18 +107,20 @@ class Structure(nn.Module):
             facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
             tensors = load_file(folder / FILE)
             matrices = {name: _matrix(name, tuple(shape), tensors) for name, shape in facts.pop("shapes").items()}
-            return cls(facts, matrices)
+            hops = _under(matrices, "hops")
+            neighbours, masked = (
+                [
+                    _adjacency(f"{name}.{number}", matrices, tensors, facts["orientation"])
+                    for number in range(len(facts["metapaths"]))
+                    if f"{name}.{number}.scale" in tensors
+                ]
+                for name in ("neighbours", "masked")
+            )
+            return cls(facts, _under(matrices, "features"), hops, neighbours, masked, matrices.get("masked_features"))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelFolderInvalid(
                 f"{folder} holds no graph of an encoder ({error}). Copy the folder again, or export it anew."
             ) from None
-
-    def matrices(self) -> dict[str, Sparse]:
-        found = {f"features/{name}": matrix for name, matrix in self.features.items()}
-        found |= {f"neighbours/{number}": matrix for number, matrix in enumerate(self.neighbours)}
-        found |= {f"masked/{number}": matrix for number, matrix in enumerate(self.masked)}
-        found |= {f"hops/{name}": matrix for name, matrix in self.hops.items()} | {"together": self.together}
-        return found | ({} if self.masked_features is None else {"masked_features": self.masked_features})
 
 
 def each(paths: Sequence[MetaPath], values: Sequence[Any], name: str) -> Sequence[Any]:
@@ -143,12 +153,20 @@ def cached_neighbours(graph: Graph, path: MetaPath, k: int) -> csr_matrix:
     return found
 
 
-def _under(matrices: dict[str, Sparse], folder: str) -> dict[str, Sparse]:
-    return {name.partition("/")[2]: matrix for name, matrix in matrices.items() if name.startswith(f"{folder}/")}
+def _under(matrices: dict[str, Sparse], name: str) -> dict[str, Sparse]:
+    return {place.partition(".")[2]: matrix for place, matrix in matrices.items() if place.startswith(f"{name}.")}
 
 
 def _matrix(name: str, shape: tuple[int, int], tensors: dict[str, Tensor]) -> Sparse:
-    parts = {part: tensors[f"{name}|{part}"] for part in PARTS if f"{name}|{part}" in tensors}
+    parts = {part: tensors[f"{name}.{part}"] for part in PARTS if f"{name}.{part}" in tensors}
     for part, back in zip(PARTS[:3], PARTS[3:], strict=True):
         parts.setdefault(back, parts[part])
     return Sparse(shape, parts)
+
+
+def _adjacency(
+    name: str, matrices: dict[str, Sparse], tensors: dict[str, Tensor], orientation: Orientation
+) -> Adjacency:
+    rest, shared = (matrices.get(f"{name}.{part}") for part in ("rest", "shared"))
+    which, own = (tensors.get(f"{name}.{part}") for part in ("which", "own"))
+    return Adjacency(tensors[f"{name}.scale"], rest, shared, which, own, orientation=orientation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import LongTensor, Tensor, nn
-from torch.nn.functional import dropout, elu, layer_norm, normalize, prelu
+from torch.nn.functional import elu, layer_norm, normalize, prelu
 
 from contrapose.errors import GraphAbsent, ModelFolderInvalid, NodeUnknown, ShapesDiffer, UsageInvalid
 from contrapose.graph._graph import Graph, MetaPath
 from contrapose.graph._options import EncoderOptions
-from contrapose.graph._sparse import Sparse
 from contrapose.graph._structure import Structure
 from contrapose.graph.data import Nodes, read_data
+from contrapose.training.dropout import dropout
 from contrapose.training.encoder import Encoder
 from contrapose.training.evaluating import evaluating
 from contrapose.training.precision import Precision
@@ -55,11 +55,12 @@ class TwoConvolutions(nn.Module):
         self.slope = nn.Parameter(torch.tensor([0.25]))
         self.rate = rate
 
-    def forward(self, x: Tensor, adjacency: Sparse | Tensor) -> Tensor:
-        """(n, dim) and an adjacency (n, n), normalised, to (n, hidden)."""
-        times = adjacency if isinstance(adjacency, Sparse) else adjacency.__matmul__
-        hidden = prelu(times(dropout(x @ self.first, self.rate, self.training)), self.slope)
-        out = times(dropout(hidden @ self.second, self.rate, self.training))
+    def forward(self, x: Tensor, adjacency: Callable[[Tensor], Tensor] | Tensor) -> Tensor:
+        """(n, dim) and an adjacency, normalised, to (n, hidden): a dense one (n, n), or what gives its product with (n, hidden)."""
+        times = adjacency.__matmul__ if isinstance(adjacency, Tensor) else adjacency
+        rate = self.rate if self.training else 0
+        hidden = prelu(times(dropout(x @ self.first, rate)), self.slope)
+        out = times(dropout(hidden @ self.second, rate))
         return layer_norm(out, out.shape)
 
 
@@ -76,7 +77,7 @@ class SemanticAttention(nn.Module):
 
     def weights(self, views: Sequence[Tensor]) -> Tensor:
         """(v,), which sum to 1."""
-        query = dropout(self.query, self.rate, self.training)[0]
+        query = dropout(self.query, self.rate if self.training else 0)[0]
         return torch.stack([query @ self.linear(view).tanh().mean(0) for view in views]).softmax(0)
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -243,7 +244,7 @@ class GraphEncoder(Encoder):
         return reached / ways.clamp(min=1)
 
     def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.options.dropout, self.training)
+        return dropout(x, self.options.dropout if self.training else 0)
 
 
 def open_encoder(

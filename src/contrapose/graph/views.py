@@ -59,14 +59,19 @@ def normalised(adjacency: csr_matrix | ArrayLike, orientation: Orientation = "tr
     counts = _square(adjacency)
     if orientation not in ("transposed", "straight"):
         raise ArgumentInvalid(f"orientation is 'transposed' or 'straight'; got {orientation!r}.")
-    degrees = np.asarray(counts.sum(axis=1)).ravel()
-    if (degrees <= 0).any():
-        node = int(np.argmax(degrees <= 0))
-        raise AdjacencyInvalid(
-            f"row {node} sums to {degrees[node]:g}, and the normalisation divides by it; keep at least the node itself."
-        )
-    scale = diags(degrees**-0.5)
+    scale = diags(row_sums(counts) ** -0.5)
     return csr_matrix(scale @ (counts.T if orientation == "transposed" else counts) @ scale)
+
+
+def row_sums(counts: csr_matrix) -> np.ndarray:
+    """(N,) float64, what `normalised` divides by. Raises AdjacencyInvalid for a row whose sum is not positive."""
+    sums = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    if (sums <= 0).any():
+        node = int(np.argmax(sums <= 0))
+        raise AdjacencyInvalid(
+            f"row {node} sums to {sums[node]:g}, and the normalisation divides by it; keep at least the node itself."
+        )
+    return sums
 
 
 def without_edges(adjacency: csr_matrix, rate: float, draw: np.random.Generator) -> csr_matrix:
