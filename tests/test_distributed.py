@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import nn
 
 from contrapose import distributed
 from contrapose.objectives import info_nce
+from tests.processes import at_once
 
 ROWS = 7  # uneven over two and over three processes
 SHARES = {1: [7], 2: [5, 2], 3: [4, 3, 0]}  # the last of three has nothing to do
@@ -104,7 +104,7 @@ def collectives(rank: int, world: int) -> dict[str, np.ndarray]:
 
 
 def work(process: int, folder: str) -> None:
-    """A process of three: first two of them make a group, then all do. Starting them is what costs time."""
+    """A process of three: first two of them make a group, then all do."""
     torch.set_num_threads(1)
     distributed.BUCKET = 10  # elements: several buckets
     for world in (2, 3):
@@ -121,7 +121,7 @@ def work(process: int, folder: str) -> None:
 def folder(tmp_path_factory) -> Path:
     """The results of all processes."""
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=3)
+    at_once(3, work, str(folder))
     return folder
 
 

@@ -13,6 +13,7 @@ import torch
 from contrapose.catalogue import methods
 from contrapose.training.checkpoint import read_checkpoint
 from tests import torchrun
+from tests.processes import two_processes
 from tests.tiny import in_processes
 
 
@@ -31,9 +32,7 @@ def launched(*words: str, cwd: Path) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("name", [name for name in methods() if in_processes(name)])
 def test_two_processes_have_the_gradients_of_one(name: str, tmp_path: Path) -> None:
     torchrun.main(name, tmp_path / "sample", tmp_path / "one")
-    words = ["-m", "tests.torchrun", name, str(tmp_path / "sample"), str(tmp_path / "two")]
-    done = launched(*words, cwd=Path(__file__).parents[1])
-    assert done.returncode == 0, done.stderr
+    two_processes(torchrun.main, name, tmp_path / "sample", tmp_path / "two")
     files = sorted(file.name for file in (tmp_path / "one" / "checkpoints").glob("stage-*.safetensors"))
     assert files
     for file in files:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
 from torch import Tensor
 
 from contrapose import distributed
@@ -28,6 +27,7 @@ from contrapose.objectives import (
 )
 from contrapose.objectives._tiles import pairs
 from tests.objectives.numbers import normal
+from tests.processes import at_once
 
 ROWS = 11
 SHARES = {1: [11], 2: [7, 4], 3: [6, 5, 0]}  # uneven; the last of three has nothing
@@ -128,7 +128,7 @@ def work(process: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=3)
+    at_once(3, work, str(folder))
     return folder
 
 

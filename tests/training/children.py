@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import secrets
@@ -12,20 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from contrapose.training.run_folder import RunFolder
+from tests.processes import Forked
 from tests.training.toys import Toy, signals
-
-CONTEXT = multiprocessing.get_context("forkserver")  # torch is imported once, and each child is a clean fork of that
-CONTEXT.set_forkserver_preload(["contrapose.training.loop", "contrapose.objectives", "contrapose.negatives", "pytest"])
-SECONDS = 120
 
 
 def in_child(work: Callable[..., None], *arguments: Any) -> int:
     """Do the work in a new process; its exit code, the negative number of the signal where one killed it."""
-    process = CONTEXT.Process(target=work, args=arguments)
-    process.start()
-    process.join(SECONDS)
-    assert process.exitcode is not None, f"still running after {SECONDS} s"
-    return process.exitcode
+    process = Forked(work, *arguments)
+    _, errors = process.communicate()
+    print(errors, end="")  # beside the assertion, where it fails
+    return process.returncode
 
 
 def fit(toy: Toy, path: Path) -> None:
