@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.processes import Forked, anew, command
 from tests.text.tiny import WORDS
 
 Rows = list[dict[str, str]]
@@ -29,20 +28,14 @@ class Done:
 
 @pytest.fixture(scope="session")
 def contrapose(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Done]:
-    """Runs `contrapose …` in a process of its own."""
-    cache = tmp_path_factory.mktemp("cache")
+    """Runs `contrapose …` in a process of its own: a fork, or where a test wants to see what imports do, a new interpreter."""
+    environment = {"CONTRAPOSE_CACHE": str(tmp_path_factory.mktemp("cache")), "HF_HUB_OFFLINE": "1"}
 
-    def run(*words: object, cwd: Path | None = None) -> Done:
-        done = subprocess.run(
-            [sys.executable, "-m", "contrapose", *map(str, words)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CONTRAPOSE_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr.splitlines())
+    def run(*words: object, cwd: Path | None = None, new_interpreter: bool = False) -> Done:
+        start = anew if new_interpreter else partial(Forked, command)
+        running = start(*map(str, words), cwd=cwd, **environment)
+        out, errors = running.communicate(timeout=200)
+        return Done(running.returncode, out, errors.splitlines())
 
     return run
 
@@ -92,8 +85,7 @@ def trained(
 ) -> Path:
     """The folder of a finished run, scored on its own pairs; for tests that change nothing in it."""
     out = tmp_path_factory.mktemp("runs") / "trained"
-    done = contrapose(
-        *quick, "--select", f"retrieval={pairs}", "--on", f"retrieval={pairs}", "--set", "select_every=3", "--out", out
-    )
+    scored = ["--select", f"retrieval={pairs}", "--on", f"retrieval={pairs}", "--set", "select_every=3"]
+    done = contrapose(*quick, *scored, "--out", out, new_interpreter=True)
     assert done.code == 0, done.errors
     return out

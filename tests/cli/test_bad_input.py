@@ -141,7 +141,8 @@ def test_a_setting_that_does_not_fit_the_encoder(contrapose: Command, tiny_bert:
     (tmp_path / "texts.txt").write_text("a cat\na dog\nthe tree\n", encoding="utf-8")
     words = ["train", "whitenedcse", "--data", "texts.txt", "--encoder", tiny_bert, "--set", "groups=5", "--out", "run"]
     with nothing_written(tmp_path):
-        refused(contrapose(*words, cwd=tmp_path), "groups=5", "32 dimensions", "CL-SET-003")
+        done = contrapose(*words, cwd=tmp_path, new_interpreter=True)
+        refused(done, "groups=5", "32 dimensions", "CL-SET-003")
 
 
 OF_A_METHOD = {
@@ -209,8 +210,8 @@ def test_weights_with_another_checksum(contrapose: Command, trained: Path, tmp_p
     (model / "model.safetensors").write_bytes(weights)
     (tmp_path / "texts.txt").write_text("a cat\n", encoding="utf-8")
     with nothing_written(tmp_path):
-        done = contrapose("embed", model, tmp_path / "texts.txt", "--out", tmp_path / "vectors.npy")
-        refused(done, "model.safetensors", "SHA-256", "CL-MODEL-004")
+        words = ["embed", model, tmp_path / "texts.txt", "--out", tmp_path / "vectors.npy"]
+        refused(contrapose(*words, new_interpreter=True), "model.safetensors", "SHA-256", "CL-MODEL-004")
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl"])

@@ -44,7 +44,8 @@ def test_the_model_gives_the_same_vectors_in_sentence_transformers(trained: Path
 
 
 def test_training_says_what_it_is_about_to_do(contrapose: Command, quick: list[str], tmp_path: Path) -> None:
-    done = contrapose(*quick, "--map", "anchor=positive", "--map", "positive=anchor", "--out", tmp_path / "run")
+    turned = ["--map", "anchor=positive", "--map", "positive=anchor"]
+    done = contrapose(*quick, *turned, "--out", tmp_path / "run", new_interpreter=True)
     assert done.code == 0
     said = "\n".join(done.errors)
     assert "6 steps of 8 rows from 60" in said

@@ -7,8 +7,6 @@ import random
 import resource
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 
 from contrapose.training.run_folder import RunFolder
 from tests.cli.conftest import Done
+from tests.processes import Forked, anew, command
 
 STEPS, EVERY = 60, 7  # steps in all, between two checkpoints
 
@@ -58,15 +57,8 @@ def metrics(run: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "clock"} for line in RunFolder(run).metrics()]
 
 
-def start(*words: object) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "contrapose", *map(str, words)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*words: object) -> Forked:
+    return Forked(command, *map(str, words))
 
 
 def steps_taken(run: Path) -> int:
@@ -74,18 +66,18 @@ def steps_taken(run: Path) -> int:
     return max((line["total_step"] for line in RunFolder(run).metrics()), default=0)
 
 
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(run: Path, step: int, process: Forked) -> None:
     while process.poll() is None and steps_taken(run) < step:
         time.sleep(0.01)
 
 
-def kill_after_step(run: Path, step: int, process: subprocess.Popen) -> None:
+def kill_after_step(run: Path, step: int, process: Forked) -> None:
     """SIGKILL as soon as the step's line of metrics is there."""
     wait_for_step(run, step, process)
     process.kill()
 
 
-def kill_while_writing(run: Path, process: subprocess.Popen) -> bool:
+def kill_while_writing(run: Path, process: Forked) -> bool:
     """SIGKILL while the next checkpoint is being written; whether that came off, as what it left says."""
     before = unfinished(run)
     while process.poll() is None and not unfinished(run) - before:
@@ -120,7 +112,7 @@ def test_queue_momentum_copy_and_cache_go_on_as_if_nobody_had_killed_them(
 
 
 def kill_and_resume(words: list[str], out: Path, epoch: int) -> None:
-    """Five times, then to its end. `epoch`: steps of one."""
+    """Five times, then to its end in a new interpreter, where sets have another order. `epoch`: steps of one."""
     seed = int(os.environ.get("CONTRAPOSE_KILL_SEED") or secrets.randbelow(2**31))
     print(f"to kill at the same moments again: CONTRAPOSE_KILL_SEED={seed}")
     drawn = random.Random(seed)
@@ -141,7 +133,7 @@ def kill_and_resume(words: list[str], out: Path, epoch: int) -> None:
             kill_after_step(out, done + drawn.randrange(1, 8), process)
         moments.pop()
     process.communicate()
-    process = start("train", "--resume", "--out", out)
+    process = anew("train", "--resume", "--out", str(out))
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
 

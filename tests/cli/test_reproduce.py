@@ -19,7 +19,7 @@ Command = Callable[..., Done]
 
 
 def test_alone_it_lists_the_claims(contrapose: Command) -> None:
-    done = contrapose("reproduce")
+    done = contrapose("reproduce", new_interpreter=True)
     assert (done.code, done.errors) == (0, [])
     assert "esimcse" in done.out
 
