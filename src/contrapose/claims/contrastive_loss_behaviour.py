@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from contrapose.claims._digits import DIGITS, DigitsTask
+from contrapose.claims._digits import DIGITS, digits
+from contrapose.claims._images import ImageTask
+from contrapose.claims._omniglot import OMNIGLOT, omniglot
 from contrapose.claims.claim import Arm, Claim, Experiment, Figures, Measure, Split, Statement
 from contrapose.evaluation.probes import knn_probe
 from contrapose.geometry import tolerance, uniformity
 from contrapose.training.method import Method
 
-K = 20
 UNIFORMITY = Measure(
     "uniformity",
     "Log of the mean of exp(-2 |x - y|²) over all pairs of the split's images, of the head's unit vectors, which the loss compares; lower is "
@@ -20,37 +22,35 @@ UNIFORMITY = Measure(
     "smaller",
 )
 TOLERANCE = Measure(
-    "tolerance", "Mean cosine of two images of one digit, of the same vectors; larger keeps a digit together."
+    "tolerance", "Mean cosine of two images of one class, of the same vectors; larger keeps a class together."
 )
 NEAREST = Measure(
     "kNN accuracy",
-    f"Share of the split's images whose digit is that of most of the {K} nearest training images, by cosine of the same vectors.",
+    "Share of the split's images whose class is that of most of the nearest training images (20 digits, 5 drawings), by cosine of the same vectors.",
 )
 
 
-class SpreadTask(DigitsTask):
-    """The digits of the other claims, with how the head's vectors of a split lie on the sphere, and who their neighbours are."""
+SHARED = {"batch_size": 128, "projection": 32, "head_norm": True, "weight_decay": 0.0, "precision": "fp32"}
+
+
+class SpreadTask(ImageTask):
+    """The images of the other claims, with how the head's vectors of a split lie on the sphere, and who their neighbours are."""
 
     def measure(self, model: Method, split: Split) -> Figures:
-        rows = {side: self.projected(model, self.rows[side]) for side in ("train", split)}
-        return self.spread(rows["train"], rows[split], split)
+        return self.spread(self.projected(model, "train"), self.projected(model, split), split)
 
     def controls(self, split: Split) -> dict[str, Figures]:
         """The pixels themselves."""
-        pixels = {
-            side: torch.from_numpy(self.images[self.rows[side]].reshape(-1, 64) / 255) for side in ("train", split)
-        }
-        return {"pixels": self.spread(pixels["train"], pixels[split], split)}
+        return {"pixels": self.spread(*(torch.from_numpy(self.pixels(side)) for side in ("train", split)), split)}
 
     @torch.no_grad()
-    def projected(self, model: Method, rows: np.ndarray) -> Tensor:
-        """The images of these rows as the loss compares them, (n, projection)."""
-        pixels = model.encoder.pixels(torch.from_numpy(self.images[rows])[:, None])
-        return model.eval().project(model.encoder(pixels))
+    def projected(self, model: Method, split: Split) -> Tensor:
+        """The images of a split as the loss compares them, (n, projection)."""
+        return model.project(self.features(model, split))
 
     def spread(self, train: Tensor, held_out: Tensor, split: Split) -> Figures:
         known, truth = self.labels[self.rows["train"]], self.labels[self.rows[split]]
-        told = knn_probe(train, known, held_out, k=K)
+        told = knn_probe(train, known, held_out, k=self.found.neighbours)
         return {
             UNIFORMITY.name: uniformity(held_out),
             TOLERANCE.name: tolerance(held_out, torch.from_numpy(truth), mean_over="same_label"),
@@ -98,14 +98,14 @@ claim = Claim(
             least=0.2,
         ),
         Statement(
-            "Temperature 0.3 keeps a digit more together than 0.1.",
+            "Temperature 0.3 keeps a class more together than 0.1.",
             "tolerance",
             "InfoNCE 0.3",
             "InfoNCE 0.1",
             least=0.03,
         ),
         Statement(
-            "Temperature 1 keeps a digit more together than 0.3.", "tolerance", "InfoNCE 1", "InfoNCE 0.3", least=0.03
+            "Temperature 1 keeps a class more together than 0.3.", "tolerance", "InfoNCE 1", "InfoNCE 0.3", least=0.03
         ),
         Statement(
             "The simple loss is far worse than InfoNCE at 0.1.", NEAREST.name, "InfoNCE 0.1", "simple", least=0.08
@@ -125,18 +125,23 @@ claim = Claim(
             "Digits of 8 x 8 pixels",
             "A multi-layer perceptron of 64, 256 and 128 units, and a linear head of 32 dimensions with BatchNorm, from random weights; two views of "
             "each image are turned, scaled, shifted, brightened and noisy. The hard losses keep 25 of 254 negatives.",
-            SpreadTask,
-            {
-                "batch_size": 128,
-                "projection": 32,
-                "head_norm": True,
-                "epochs": 60,
-                "weight_decay": 0.0,
-                "precision": "fp32",
-            },
+            partial(SpreadTask, read=digits),
+            {**SHARED, "epochs": 60},
             {"learning_rate": (2e-3, 5e-3)},
             minutes=5,
             tuning_seeds=1,
+        ),
+        # the epochs were chosen on the development split, with InfoNCE at 0.3 alone
+        Experiment(
+            "Drawn characters of 28 x 28 pixels",
+            "136 characters of five alphabets, drawn by people who are not those of the test. The perceptron has 784, 256 and 128 units; all else as for "
+            "digits. Of a batch's negatives few are of the anchor's character, where of digits a tenth are.",
+            partial(SpreadTask, read=omniglot),
+            {**SHARED, "epochs": 30},
+            {"learning_rate": (2e-3, 5e-3)},
+            minutes=7,
+            tuning_seeds=1,
+            source=OMNIGLOT,
         ),
     ),
 )
