@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from contrapose.claims._digits import digits
 from contrapose.claims.contrastive_loss_behaviour import SpreadTask, claim
 from contrapose.geometry import uniformity
 from contrapose.image.contrastive_loss_behaviour import ContrastiveLossBehaviour
@@ -14,12 +15,12 @@ from contrapose.image.contrastive_loss_behaviour import ContrastiveLossBehaviour
 
 @pytest.fixture(scope="module")
 def task() -> SpreadTask:
-    return SpreadTask(Path())
+    return SpreadTask(Path(), digits)
 
 
 @pytest.fixture(scope="module")
 def model(task: SpreadTask) -> ContrastiveLossBehaviour:
-    (experiment,) = claim.experiments
+    experiment = claim.experiments[0]
     settings = ContrastiveLossBehaviour.Settings(**experiment.settings, **claim.arms[0].settings)
     with torch.random.fork_rng():
         torch.manual_seed(0)
