@@ -52,8 +52,8 @@ claim = Claim(
             "CACR beats SimCLR's loss over as many views.", FEW.name, "CACR", "SimCLR's loss, five views", least=0.005
         ),
     ),
-    # Drawings and photos have the settings of digits. Their epochs, and for photos the network of digits in the place of a small ResNet, were chosen on the
-    # development split with SimCLR alone.
+    # Drawings and photos have the settings of digits. That photos get the network of digits too, not a small ResNet, was chosen on the development split with
+    # SimCLR alone: at equal cost it was ahead (0.74 to 0.67). The epochs were set by what they cost.
     experiments=(
         Experiment(
             "balanced digits",
@@ -94,7 +94,7 @@ claim = Claim(
             "flower photos",
             "Daisies and tulips in colour, in views of photos: crops, mirrored, of other colours.",
             partial(ImageTask, read=flowers),
-            {**SHARED, "epochs": 60, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
+            {**SHARED, "epochs": 40, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
             {"learning_rate": (0.1,)},
             minutes=6,
             source=FLOWERS,

@@ -111,7 +111,7 @@ claim = Claim(
             "flower photos",
             "Daisies and tulips in colour, in views of photos; the network 3,072 → 256 → 128, all else as for digits.",
             partial(SpreadTask, read=flowers),
-            {**SHARED, "epochs": 80, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
+            {**SHARED, "epochs": 60, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
             {"learning_rate": (0.05, 0.1)},
             minutes=6,
             tuning_seeds=1,
