@@ -77,7 +77,7 @@ claim = Claim(
             partial(ImageTask, read=omniglot),
             {**SHARED, "epochs": 30},
             {"learning_rate": (0.1,)},
-            minutes=5,
+            minutes=6,
             source=OMNIGLOT,
         ),
         Experiment(
@@ -87,7 +87,7 @@ claim = Claim(
             partial(ImageTask, read=omniglot, keep=RARE),
             {**SHARED, "epochs": 50},
             {"learning_rate": (0.1,)},
-            minutes=3,
+            minutes=4,
             source=OMNIGLOT,
         ),
         Experiment(
@@ -96,7 +96,7 @@ claim = Claim(
             partial(ImageTask, read=flowers),
             {**SHARED, "epochs": 40, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
             {"learning_rate": (0.1,)},
-            minutes=6,
+            minutes=4,
             source=FLOWERS,
         ),
     ),

@@ -26,7 +26,8 @@ class CACR(ViewMethod):
     r"""Learn from images without labels, each in several views: every positive pulls and every negative pushes by how far and how near it is.
 
     Pick it for images that nobody has balanced, where some kinds are rare, and where several views of an image are affordable: a step costs as many
-    passes as there are views. On balanced data it is as good as SimCLR's loss over the same views, and better than `simclr` with two.
+    passes as there are views. Its claim finds it ahead of SimCLR's loss over the same views, and of `simclr` with two, on drawn characters, of which there
+    are many kinds; on digits and on photos of two kinds of flowers it is not.
 
     With unit vectors $z_v$ of shape (b, d) for the views $v = 1 \dots V$ of each image and the cost $c(x, y) = |x - y|^2$, attraction is
 
