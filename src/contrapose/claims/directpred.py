@@ -113,7 +113,7 @@ claim = Claim(
             partial(SpreadTask, read=flowers),
             {**SHARED, "epochs": 60, "blur": 0.0},  # SimCLR does not blur images of 32 pixels either
             {"learning_rate": (0.05, 0.1)},
-            minutes=6,
+            minutes=5,
             tuning_seeds=1,
             source=FLOWERS,
         ),
