@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,7 @@ from contrapose.image.data import (
     values_of,
 )
 from contrapose.image.encoder import open_encoder
+from contrapose.image.simclr import SimCLR
 from contrapose.image.supcon import SupCon
 from tests.image.tiny import ENCODER, images
 
@@ -188,6 +191,12 @@ def broken_file(folder: Path) -> Path:
     return folder
 
 
+def archive(file: Path, damage: Callable[[bytes], bytes]) -> Path:
+    np.savez(file, image=images(4))
+    file.write_bytes(damage(file.read_bytes()))
+    return file
+
+
 REFUSED = {
     "a folder without images": (lambda folder: folder, DataEmpty, "holds no images"),
     "a file of another kind": (
@@ -208,6 +217,14 @@ REFUSED = {
     "columns of two lengths": (lambda folder: {"image": images(2), "label": [1, 2, 3]}, ImageInvalid, "equally long"),
     "a PIL image among None and arrays": (
         lambda folder: [Image.new("L", (4, 4)), np.zeros((4, 4))], ImagesDiffer, "row 1"
+    ),
+    "half an archive": (
+        lambda folder: archive(folder / "a.npz", lambda file: file[: len(file) // 2]), ImageInvalid, "a.npz"
+    ),
+    "an archive with a wrong byte": (
+        lambda folder: archive(folder / "a.npz", lambda file: file[:150] + bytes([file[150] ^ 1]) + file[151:]),
+        ImageInvalid,
+        "a.npz",
     ),
     "an archive that is a pickle": (
         lambda folder: np.save(folder / "a.npy", np.array([{}, []], object)) or folder / "a.npy", ImageInvalid, "a.npy"
@@ -239,6 +256,34 @@ def test_the_check_finds_every_broken_and_every_enlarged_image(tmp_path: Path) -
     enlarged = [problem for problem in report.problems if not problem.stops]
     assert [problem.rows for problem in enlarged] == [2]
     assert "enlarged" in str(report)
+
+
+def test_the_check_goes_on_past_files_that_are_no_images(tmp_path: Path) -> None:
+    folder_of(tmp_path, images(6))
+    for row in (1, 4):
+        (tmp_path / f"{row:03d}.png").write_bytes(b"<html>not found</html>")
+    table = read_data(tmp_path, strict=False)
+    assert seen(table) == ((8, 8), False)
+    [problem] = check_data(table, SimCLR.card, open_encoder("mlp", {}, table), 2).problems
+    assert (problem.rows, problem.stops) == (2, True)
+    assert "001.png" in problem.message
+
+
+def test_the_check_says_that_one_image_is_too_few(tmp_path: Path) -> None:
+    table = read_data(folder_of(tmp_path, images(1)), strict=False)
+    [problem] = check_data(table, SimCLR.card, open_encoder(ENCODER), 2).problems
+    assert problem.stops
+    assert "single image" in problem.message
+
+
+def test_whatever_a_decoder_stumbles_over_is_said_of_the_image() -> None:
+    written = io.BytesIO()
+    Image.fromarray(images(1)[0]).convert("1").save(written, "TIFF")
+    offsets = struct.pack("<HHI", 273, 4, 1)  # of the strips: long integers, which become bytes
+    damaged = written.getvalue().replace(offsets, struct.pack("<HHI", 273, 7, 1))
+    assert damaged != written.getvalue()
+    with pytest.raises(ImageInvalid, match="the third"):
+        pixels(damaged, 8, 1, "the third")
 
 
 @pytest.mark.parametrize("value", [None, 3, np.zeros((2, 2, 2, 2)), b"no image", {"bytes": None, "path": None}])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,7 +153,7 @@ def archive_columns(path: Path) -> dict[str, np.ndarray]:
     try:
         loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
         columns = {"image": loaded} if path.suffix == ".npy" else {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ImageInvalid(
             f"'{path}' cannot be read as arrays: {str(error).splitlines()[0].rstrip('.') if str(error) else type(error).__name__}. Write it "
             "anew with numpy.savez, with arrays of numbers or of text alone."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from contrapose.errors import ImageInvalid
+from contrapose.errors import ContraposeError, ImageInvalid
 
 MODES = {1: "L", 3: "RGB"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -68,8 +68,10 @@ def pixels(value: Any, size: int, channels: int, where: str) -> np.ndarray:
     """
     image = opened(value, where)
     try:
-        image = eight_bits(image).convert(MODES[channels])
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        image = eight_bits(image, where).convert(MODES[channels])
+    except ContraposeError:
+        raise
+    except Exception as error:  # on damaged files PIL's decoders raise whatever goes wrong within them: TypeError, struct.error, IndexError
         raise ImageInvalid(f"{where} cannot be decoded: {_reason(error)}. Replace it, or leave it out.") from None
     if image.size != (size, size):
         image = ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
@@ -77,19 +79,19 @@ def pixels(value: Any, size: int, channels: int, where: str) -> np.ndarray:
     return array[None] if channels == 1 else array.transpose(2, 0, 1)
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
+def eight_bits(image: Image.Image, where: str) -> Image.Image:
     """PIL clips 16-bit grey to white when it is converted; here it is scaled."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
     if image.mode == "F":
-        return Image.fromarray(as_bytes(np.asarray(image), "A float image"))
+        return Image.fromarray(as_bytes(np.asarray(image), where))
     return image
 
 
 def _identified(file: Path | io.BytesIO, where: str) -> Image.Image:
     try:
         return Image.open(file)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # as in `pixels`
         raise ImageInvalid(
             f"{where} is no image that can be read: {_reason(error)}. Replace it, or leave it out."
         ) from None

@@ -83,14 +83,19 @@ def digest_of_files(paths: list[str], where: str) -> str:
     with Bar("Reading images", len(paths)) as bar:
         for path in paths:
             try:
-                facts = os.stat(path)
-                digest.update(_known_digest(path, facts.st_mtime_ns, facts.st_size).encode())
+                digest.update(digest_of_file(path).encode())
             except OSError as error:
                 raise ImageInvalid(
                     f"{where}: '{path}' cannot be read: {error.strerror}. Paths in a table are relative to its file. Mend it, or leave the row out."
                 ) from None
             bar.advance(1)
     return digest.hexdigest()
+
+
+def digest_of_file(path: str) -> str:
+    """SHA-256 in hex of a file's bytes. Raises OSError."""
+    facts = os.stat(path)
+    return _known_digest(path, facts.st_mtime_ns, facts.st_size)
 
 
 @lru_cache(maxsize=2**20)

@@ -35,6 +35,7 @@ from contrapose.image._arrays import (
 )
 from contrapose.image._decode import GREY, opened, pixels
 from contrapose.image._folders import digest_of_files, folder_table, names_images, with_whole_paths
+from contrapose.image._given import GivenImages
 from contrapose.training.bar import Bar
 from contrapose.training.method import Card
 
@@ -71,8 +72,12 @@ def read_data(
             if column.kind == "image" and column.name in table:
                 refuse_values(table, column.name)
         if needs and len(table) < 2:
-            raise DataEmpty(f"{table.source} holds a single image. Give at least two; a batch's worth is better.")
+            raise DataEmpty(single(table))
     return table
+
+
+def single(table: Table) -> str:
+    return f"{table.source} holds a single image. Give at least two; a batch's worth is better."
 
 
 def _open(source: Any) -> Table:
@@ -173,7 +178,9 @@ class Pixels:
         self.array = array
 
     @classmethod
-    def open(cls, values: ImageValues, size: int, channels: int, cache: Path | str | None = None) -> Pixels:
+    def open(
+        cls, values: ImageValues | GivenImages, size: int, channels: int, cache: Path | str | None = None
+    ) -> Pixels:
         """Decode a column, or find it in the cache by its content, `size` and `channels`; see `pixels` for how images are brought to one size.
 
         `cache`: a folder; None: the one of `contrapose.data.cache`. Arrays that are as they should be already are taken as they stand.
@@ -210,7 +217,7 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if array.shape == shape and array.dtype == np.uint8 else None
 
 
-def _write(values: ImageValues, path: Path, size: int, channels: int) -> None:
+def _write(values: ImageValues | GivenImages, path: Path, size: int, channels: int) -> None:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(values), channels, size, size))
     with Bar("Decoding", len(values)) as bar:
         for start in range(0, len(values), BLOCK):
@@ -222,7 +229,7 @@ def _write(values: ImageValues, path: Path, size: int, channels: int) -> None:
 
 def decoded(values: Sequence[Any], size: int, channels: int, first: int = 0) -> np.ndarray:
     """Images as uint8 (n, c, size, size), several at a time. `first` is the number that messages give to the first one. Raises ImageInvalid."""
-    named = values.name if isinstance(values, ImageValues) else lambda row: f"Image {first + row}"
+    named = values.name if isinstance(values, (ImageValues, GivenImages)) else lambda row: f"Image {first + row}"
 
     def one(row: int) -> np.ndarray:
         return pixels(values[row], size, channels, named(row))
@@ -252,7 +259,7 @@ def holds_images(table: Table, column: str) -> bool:
 def seen(table: Table, few: int = SEEN) -> tuple[tuple[int, int] | None, bool]:
     """What the first images of a table look like: (width, height) where all have it, else None; and whether all are grey.
 
-    Raises ImageInvalid for one that cannot be read.
+    One that is missing or cannot be read is passed over: it is named when the column is opened, or checked.
     """
     sizes, grey = set(), True
     for name in image_columns(table):
@@ -263,7 +270,10 @@ def seen(table: Table, few: int = SEEN) -> tuple[tuple[int, int] | None, bool]:
             continue
         values = ImageValues(table, name)[:few]
         for row in range(len(values)):
-            image = opened(values[row], values.name(row))
+            try:
+                image = opened(values[row], values.name(row))
+            except ImageInvalid:
+                continue
             sizes.add(image.size)
             grey &= image.mode in GREY
     return (next(iter(sizes)) if len(sizes) == 1 else None), grey and bool(sizes)
@@ -284,7 +294,7 @@ def open_data(table: Table, card: Card, encoder: ImageEncoder) -> Data:
 def check_data(table: Table, card: Card, encoder: ImageEncoder, batch_size: int) -> CheckReport:
     """What is wrong with images for a method, by row: every one is decoded."""
     report = check(table, card.columns, batch_size=batch_size)
-    problems = []
+    problems = [] if len(table) > 1 else [Problem(single(table), 1, table.places([0]), stops=True)]
     for column in card.columns:
         if column.kind == "image" and column.name in table:
             problems += _problems(table, column.name, encoder.size)

@@ -18,7 +18,8 @@ from contrapose.errors import EncoderNotRebuildable, ImageEncoderMisfit, ImageIn
 from contrapose.image._backbones import DEFAULT, PLANS, SMALL, Plan, build, find, load, planned, pooled
 from contrapose.image._decode import as_bytes
 from contrapose.image._export import compare_export, usage
-from contrapose.image.data import BLOCK, decoded, seen
+from contrapose.image._given import GivenImages
+from contrapose.image.data import BLOCK, Pixels, decoded, seen
 from contrapose.training.bar import Bar
 from contrapose.training.encoder import Encoder
 from contrapose.training.evaluating import evaluating
@@ -249,6 +250,10 @@ class ImageEncoder(Encoder):
     def collate(self, values: Sequence[Any]) -> Tensor:
         """Images as `forward` takes them, uint8 (b, c, size, size). Raises ImageInvalid, which names the value."""
         return torch.from_numpy(decoded(values, self.size, self.channels))
+
+    def open_column(self, values: Sequence[Any]) -> Pixels:
+        """A column of images among others, decoded once for training. Raises ImageInvalid, which names the file or the number of the value."""
+        return Pixels.open(GivenImages(values), self.size, self.channels)
 
     def save(self, folder: Path | str) -> None:
         """Write model.safetensors and, where transformers can build the network, config.json, so that `AutoModel.from_pretrained(folder)` reads it."""
