@@ -105,6 +105,32 @@ def test_check_says_so_of_a_whole_table() -> None:
     assert "column 'w' is empty" in report.to_text()
 
 
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"v": np.eye(3), "w": np.zeros((3, 0))}, r"column 'w' has shape \(3, 0\)"),
+        ({"v": np.eye(3), "w": np.eye(3) * 1j}, "column 'w' is complex128"),
+    ],
+)
+def test_arrays_that_hold_no_real_numbers_are_refused(columns: dict[str, Any], said: str) -> None:
+    with pytest.raises(VectorsInvalid, match=said):
+        read_data(columns)
+
+
+@pytest.mark.parametrize("missing", ["refuse", "learned"])
+def test_a_modality_that_no_row_has_is_refused(missing: str) -> None:
+    table = read_data({"v": np.eye(3), "w": np.full((3, 2), np.nan)})
+    with pytest.raises(VectorsInvalid, match="column 'w' is empty in each of the 3 rows"):
+        open_encoder(None, {"missing": missing}, table)
+
+
+def test_check_says_that_one_row_is_too_few() -> None:
+    table = read_data({"v": np.eye(2)[:1], "w": np.eye(2)[:1]}, strict=False)
+    [problem] = check_data(table, Symile.card, open_encoder(None, {}, table), 2).problems
+    assert problem.stops
+    assert "single row" in problem.message
+
+
 def test_vectors_that_a_made_encoder_does_not_read_are_refused() -> None:
     encoders = open_encoder(None, {}, read_data({"v": np.eye(3), "w": np.eye(3)}))
     with pytest.raises(VectorsInvalid, match="holds 4 numbers a row, and its encoder reads 3"):

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import contrapose
 from contrapose.errors import (
     EncoderUnknown,
+    ImageInvalid,
     SettingInvalid,
     SettingUnknown,
     UsageInvalid,
     ValuesUnfit,
     WeightsBroken,
 )
-from contrapose.multimodal.data import open_data, read_data
+from contrapose.image.encoder import ImageEncoder
+from contrapose.multimodal.data import check_data, open_data, read_data
 from contrapose.multimodal.encoder import (
     ColumnOptions,
     Modalities,
@@ -220,6 +223,38 @@ def test_a_picture_stands_beside_text_as_its_own_encoder_reads_it(tmp_path: Path
     found = encoders["picture"].encode(list(pictures))
     assert found.shape == (4, 5)
     encoders["picture"].save(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"no image", "2.png' is no image"), (None, "there is no file")])
+def test_a_picture_that_cannot_be_read_is_named_before_training(
+    content: bytes | None, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONTRAPOSE_CACHE", str(tmp_path / "cache"))
+    for row in range(4):
+        Image.fromarray(np.full((8, 8), 40 * row, np.uint8)).save(tmp_path / f"{row}.png")
+    (tmp_path / "2.png").unlink()
+    if content is not None:
+        (tmp_path / "2.png").write_bytes(content)
+    rows = "\n".join(f"{row}.png,{row}" for row in range(4))
+    (tmp_path / "rows.csv").write_text(f"picture,age\n{rows}\n", encoding="utf-8")
+    table = read_data(tmp_path / "rows.csv")
+    given = {"picture": {"name": "image:mlp", "size": 8}, "age": "vectors"}
+    encoders = open_by_name("multimodal", given, {"dim": 5}, table)
+    with pytest.raises(ImageInvalid, match=rf"rows\.csv: column 'picture': .*{said}"):
+        open_data(table, Symile.card, encoders)
+    [problem] = check_data(table, Symile.card, encoders, 2).problems
+    assert problem.stops
+    assert said in problem.message
+
+
+def test_pictures_are_decoded_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTRAPOSE_CACHE", str(tmp_path))
+    encoder = ImageEncoder.open("mlp", size=8)
+    pictures = [np.full((8, 8, 3), 9, np.uint8), np.full((4, 6, 3), 7, np.uint8)]
+    opened = [encoder.open_column(given) for given in (pictures, list(pictures), pictures[::-1])]
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    for column, numbers in zip(opened, ((9, 7), (9, 7), (7, 9)), strict=True):
+        assert column[torch.tensor([0, 1])].amax(dim=(1, 2, 3)).tolist() == list(numbers)
 
 
 def test_paths_in_a_table_are_relative_to_its_file(tmp_path: Path) -> None:

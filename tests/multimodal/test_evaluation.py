@@ -98,8 +98,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
         ZeroShot(ROWS, {"target": "w"}).refuse(ENCODERS)
     with pytest.raises(ColumnMissing, match="no column 'z'"):
         ZeroShot({"x": ROWS["x"], "y": ROWS["y"]}).refuse(ENCODERS)
-    with pytest.raises(ProtocolDataInvalid, match="1 distinct value"):
-        ZeroShot({**ROWS, "z": np.ones((4, 2))}, {"target": "z"}).score(ENCODERS)
+    constant = {**ROWS, "z": np.ones((4, 2))}
+    with pytest.raises(ProtocolDataInvalid, match="'z' has 1 distinct value"):
+        ZeroShot(constant).refuse(ENCODERS)
+    ZeroShot(constant, {"target": "x"}).refuse(ENCODERS)
     assert protocol_columns(["zero_shot", "unknown"]) == {"target"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def npz_table(path: Path, source: str) -> Table:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataDamaged(
             f"{source} is not a whole .npz file of numbers and texts: {reason}. Write it again, without objects."
@@ -40,13 +41,20 @@ def npz_table(path: Path, source: str) -> Table:
 
 
 def arrays_table(columns: Mapping[str, Any], source: str, key: str | None = None) -> Table:
-    """Arrays of equal length, or whatever else holds a column's values, as a table. Raises DataEmpty, DataRagged."""
+    """Arrays of equal length, or whatever else holds a column's values, as a table. Raises DataEmpty, DataRagged, VectorsInvalid."""
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"'{name}' {length:,}" for name, length in lengths.items())
         raise DataRagged(f"The columns of {source} are not equally long: {counts}. Row i of each belongs together.")
     if not any(lengths.values()):
         raise DataEmpty(f"{source} holds no rows. Give at least one batch of them.")
+    for name, values in columns.items():
+        shape, kind = tuple(getattr(values, "shape", ())), str(getattr(values, "dtype", ""))
+        if 0 in shape[1:] or "complex" in kind:
+            held = f"is {kind}" if "complex" in kind else f"has shape {shape}, rows without a number"
+            raise VectorsInvalid(
+                f"{source}: column '{name}' {held}; give real numbers, one or more a row, or leave the column out."
+            )
     return Table(pa.table({name: as_arrow(values) for name, values in columns.items()}), source=source, key=key)
 
 

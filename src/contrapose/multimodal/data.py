@@ -68,18 +68,37 @@ def open_data(table: Table, card: Card, encoder: Encoders) -> Data:
     for name, each in encoder.items():
         values = values_of(table, name, each)
         refuse_missing(table, name, each, values)
-        columns[name] = each.open_column(values)
+        columns[name] = opened_by(each, table, name, values)
     return Data(columns, len(table), table.group, {}, table.source, table.fingerprint)
+
+
+def opened_by(encoder: Encoder, table: Table, column: str, values: Sequence[Any]) -> Any:
+    """A column as its encoder opens it, which knows values but no table: its errors get the table's and the column's name."""
+    try:
+        return encoder.open_column(values)
+    except ContraposeError as error:
+        raise type(error)(f"{table.source}: column '{column}': {error.args[0]}") from None
 
 
 def check_data(table: Table, card: Card, encoder: Encoders, batch_size: int) -> CheckReport:
     """What is wrong with rows of several modalities, by row."""
     report = check(table, card.columns, batch_size=batch_size)
     found = []
+    if len(table) < 2:
+        found.append(
+            Problem(
+                f"{table.source} holds a single row, so that no anchor has a negative; give two at least, a batch's worth is better.",
+                1,
+                "",
+                stops=True,
+            )
+        )
     for name, each in encoder.items():
         try:
             refuse_columns(table, encoder)
-            refuse_missing(table, name, each, values_of(table, name, each))
+            values = values_of(table, name, each)
+            refuse_missing(table, name, each, values)
+            opened_by(each, table, name, values)
         except ContraposeError as error:
             found.append(Problem(error.args[0], 0, "", stops=True))
     found = list({problem.message: problem for problem in found}.values())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -17,6 +18,7 @@ from contrapose.errors import (
     EncoderUnknown,
     ModelFolderInvalid,
     UsageInvalid,
+    VectorsInvalid,
     WeightsBroken,
 )
 from contrapose.multimodal._arrays import vectors_of
@@ -140,6 +142,11 @@ def open_one(
         if table is None:
             raise UsageInvalid(f"{owner.capitalize()} takes its size from data, and there are none.")
         vectors = vectors_of(table, column)
+        if np.isnan(vectors).all():
+            raise VectorsInvalid(
+                f"{table.source}: column '{column}' is empty in each of the {len(vectors):,} rows, so that its encoder has nothing to learn from; "
+                "leave the column out: --encoder names those that count."
+            )
         centre, deviation = centre_and_deviation(vectors, chosen.scale)
         facts |= {"size": vectors.shape[1], "centre": centre, "deviation": deviation}
     return VectorEncoder.from_record({**usual, **facts, **ends, **chosen.model_dump()})

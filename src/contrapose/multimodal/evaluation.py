@@ -106,7 +106,10 @@ class ZeroShot:
                 f"--map {TARGET}={self.target}: there is no modality '{self.target}'; {nearest(self.target, list(encoders))}"
             )
         for name, encoder in encoders.items():
-            refuse_missing(self.table, name, encoder, values_of(self.table, name, encoder))
+            values = values_of(self.table, name, encoder)
+            refuse_missing(self.table, name, encoder, values)
+            if name in self.targets(encoders):
+                self.task(values, name)
 
     def score(self, encoders: Encoders) -> float:
         """Accuracy@1, the mean over the predicted modalities: what `select` goes by."""
@@ -144,7 +147,7 @@ class ZeroShot:
         vectors = {name: each.encode(values[name]) for name, each in encoders.items()}
         ranked = {}
         for name in self.targets(encoders):
-            task = self.task(values[name])
+            task = self.task(values[name], name)
             others = {other: rows[task.rows] for other, rows in vectors.items() if other != name}
             known = vectors[name][task.candidates]
 
@@ -161,7 +164,7 @@ class ZeroShot:
         for name in self.targets(encoders):
             values = values_of(self.table, name, encoders[name])
             counts = Counter(map(key_of, values_of(table, name, encoders[name]) if name in table else values))
-            task = self.task(values)
+            task = self.task(values, name)
             frequency = np.array([counts[key_of(values[int(row)])] for row in task.candidates], dtype=np.float64)
 
             def score(rows: slice, frequency: Any = frequency) -> np.ndarray:
@@ -173,7 +176,7 @@ class ZeroShot:
     def targets(self, encoders: Mapping[str, Encoder] | Encoders) -> list[str]:
         return list(encoders) if self.target is None else [self.target]
 
-    def task(self, values: Sequence[Any]) -> Task:
+    def task(self, values: Sequence[Any], name: str) -> Task:
         """What is predicted of a modality. Raises ProtocolDataInvalid where it has fewer than two values."""
         keys = {row: key_of(value) for row, value in enumerate(values) if not is_absent(value)}
         number: dict[Any, int] = {}
@@ -184,7 +187,7 @@ class ZeroShot:
                 candidates.append(row)
         if len(candidates) < 2:
             raise ProtocolDataInvalid(
-                f"{self.source}: a modality has {len(candidates)} distinct value(s), so there is nothing to tell apart; name another by "
+                f"{self.source}: column '{name}' has {len(candidates)} distinct value(s), so there is nothing to tell apart; name another by "
                 f"--map {TARGET}=COLUMN."
             )
         group = range(len(self.table)) if self.table.group is None else self.table.group.tolist()
