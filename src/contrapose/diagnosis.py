@@ -138,6 +138,11 @@ def diagnose(
 
 
 def refuse_without_temperature(kind: type[Method], config: Mapping[str, Any]) -> None:
+    if not any(column.required for column in kind.card.columns):
+        raise UsageInvalid(
+            f"The method '{config['method']}' compares several modalities at once, and a diagnosis is of rows of one, or of pairs: what its loss "
+            "hears cannot be told from cosines. Train with several temperatures instead, and hold the scores side by side: --set temperature=0.05 --on zero_shot=DATA."
+        )
     if "temperature" not in kind.Settings.model_fields:
         raise TemperatureMissing(
             f"The method '{config['method']}' has no setting 'temperature', so there is none to diagnose; its settings: "

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import contrapose
 from contrapose.data.batches import Batch, seeded
-from contrapose.errors import SettingInvalid
+from contrapose.errors import SettingInvalid, UsageInvalid
 from contrapose.multimodal.data import open_data, read_data
 from contrapose.multimodal.encoder import Modalities, open_encoder
 from contrapose.multimodal.evaluation import ZeroShot
@@ -139,6 +139,19 @@ def test_too_many_candidates_are_refused_with_their_number_before_anything_is_wr
             settings={"candidates": "n_squared", "most_candidates": 100},
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_a_diagnosis_of_temperature_is_refused(tmp_path: Path) -> None:
+    run = contrapose.train(
+        "symile",
+        columns(),
+        out=tmp_path / "run",
+        progress=False,
+        settings={"steps": 1, "batch_size": 4, "encoder.missing": "learned"},
+    )
+    with pytest.raises(UsageInvalid, match="'symile' compares several modalities"):
+        contrapose.diagnose(run)
+    assert not (tmp_path / "run" / "diagnosis").exists()
 
 
 def test_the_encoders_know_how_they_are_compared() -> None:
