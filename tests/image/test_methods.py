@@ -13,9 +13,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+import contrapose
 from contrapose.catalogue import find_method
 from contrapose.data.batches import Batch, Data, Facts, seeded
-from contrapose.errors import ContraposeError, NoNegatives
+from contrapose.errors import ContraposeError, NoNegatives, SettingInvalid
 from contrapose.evaluation.probes import few_shot
 from contrapose.image._schedule import rising, steps_of
 from contrapose.image.data import open_data, read_data
@@ -171,6 +172,23 @@ def test_a_batch_of_one_image_has_no_negatives() -> None:
     with pytest.raises(NoNegatives):
         model.objective({name: torch.randn(1, D, dtype=torch.float64) for name in ("first", "second")}, batch())
     assert issubclass(NoNegatives, ContraposeError)
+
+
+@pytest.mark.parametrize(
+    "given", [("directpred", {}), ("cacr", {"form": "queue"}), ("moco", {})], ids=lambda given: given[0]
+)
+def test_a_batch_of_one_image_is_refused_before_anything_is_written(given: tuple[str, dict], tmp_path: Path) -> None:
+    name, settings = given
+    with pytest.raises((SettingInvalid, NoNegatives), match="batch_size is 1"):
+        contrapose.train(
+            name,
+            images(),
+            encoder=ENCODER,
+            out=tmp_path / "run",
+            progress=False,
+            settings={"batch_size": 1, **settings},
+        )
+    assert not (tmp_path / "run").exists()
 
 
 # With seed 0: from 0.770 (untrained) to at least 0.81 each; the margins are about half of that.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import LongTensor, Tensor
 
-from contrapose.data.batches import Batch, Facts
+from contrapose.data.batches import Batch, Data, Facts
 from contrapose.data.columns import Column
+from contrapose.errors import NoNegatives
 from contrapose.image._heads import mlp
 from contrapose.image._schedule import rising, steps_of
 from contrapose.image.views import ViewSettings, views_of
@@ -76,6 +77,13 @@ class MoCo(ViewMethod):
             self.predictor = mlp([settings.projection, hidden, settings.projection], last_norm=True)
         self.momentum_encoder = MomentumCopy(self.encoder)
         self.momentum_head = MomentumCopy(self.head)
+
+    def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
+        """Raises NoNegatives for batches of one image in v2, whose queue is empty at the first step."""
+        if self.settings.form == "v2" and min(self.settings.batch_size, len(data)) < 2:
+            raise NoNegatives(
+                "batch_size is 1, and the first batch, which finds no stored keys, has no other negatives; 2 is the least."
+            )
 
     def before_step(self, batch: Batch) -> None:
         momentum = self.settings.momentum

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from contrapose.data.batches import Data
 from contrapose.distributed import world_size
-from contrapose.errors import NoNegatives
+from contrapose.errors import NoNegatives, SettingInvalid
 from contrapose.training.memory import MemoryPlan
 from contrapose.training.method import Method
 
@@ -30,6 +31,7 @@ def refuse_misfits(method: Method, data: Data, protocols: Sequence[Any] = ()) ->
     refuse_without_negatives(method, data)
     with torch.random.fork_rng():
         method.build(data.facts)
+        refuse_statistics_of_one(method, data)
         method.refuse(data, protocols)
 
 
@@ -44,6 +46,18 @@ def refuse_without_negatives(method: Method, data: Data) -> None:
     if method.negatives(size, data.facts) is not None and masked_share(data) == 1.0:
         raise NoNegatives(
             f"every row of {data.source} has the same group_id, so no anchor has a negative; give rows that differ different groups."
+        )
+
+
+def refuse_statistics_of_one(method: Method, data: Data) -> None:
+    """Raises SettingInvalid for batches of one row where the method or its encoder normalises over the batch, which one row has no deviation in."""
+    if min(method.settings.batch_size, len(data)) > 1:
+        return
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in method.modules()):
+        reason = "batch_size is 1" if method.settings.batch_size == 1 else f"{data.source} has 1 row"
+        raise SettingInvalid(
+            f"{reason}, and the method or its encoder normalises over the batch (BatchNorm), where one row deviates from nothing; 2 is the "
+            "least, 64 a usual choice."
         )
 
 
