@@ -18,7 +18,13 @@ from contrapose.data.batches import Batch, Data, seeded
 from contrapose.errors import SettingInvalid
 from contrapose.geometry import uniformity
 from contrapose.hardness import penalty_entropy
-from contrapose.image.contrastive_loss_behaviour import ContrastiveLossBehaviour, cosines, negatives_of
+from contrapose.image.contrastive_loss_behaviour import (
+    HIGHEST,
+    ContrastiveLossBehaviour,
+    cosines,
+    negatives_of,
+    sure_entropy,
+)
 from contrapose.image.data import open_data, read_data
 from contrapose.image.encoder import ImageEncoder
 from contrapose.objectives import nt_xent
@@ -195,6 +201,7 @@ MISFITS = {
     "more than there are": ({"loss": "hard", "hardest": 23}, "has 22 negatives"),
     "more than are stored": ({"loss": "hard_simple", "hardest": 12, "negatives": "bank"}, "has 11 negatives"),
     "an entropy that none reaches": ({"entropy": 3.2}, r"log\(22\)"),
+    "an entropy that some may not reach": ({"entropy": 3.09}, r"sure to reach 3\.086"),
 }
 
 
@@ -203,6 +210,16 @@ def test_what_the_data_do_not_allow_is_refused(given: dict, named: str) -> None:
     model, data = method(**given)
     with pytest.raises(SettingInvalid, match=named):
         model.refuse(data)
+
+
+@pytest.mark.parametrize("negatives", [1, 6, 22, 500])
+def test_any_cosines_reach_the_entropy_that_is_sure(negatives: int) -> None:
+    sure = sure_entropy(negatives)
+    split = torch.ones(negatives + 1, negatives).tril(-1) * 2 - 1  # so many cosines of 1, the others -1
+    drawn = torch.rand(200, negatives, generator=seeded(0)) * 2 - 1
+    found = penalty_entropy(torch.cat([split, drawn]).double(), temperature=HIGHEST)
+    assert found.min() == pytest.approx(sure, abs=1e-9)
+    assert sure < math.log(negatives) or negatives == 1
 
 
 def test_a_short_last_batch_is_left_out_where_it_might_not_reach_the_entropy() -> None:

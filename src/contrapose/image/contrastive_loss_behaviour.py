@@ -131,6 +131,11 @@ class ContrastiveLossBehaviour(ViewMethod):
                 f"entropy={settings.entropy:g}, but with {available:,} negatives no temperature reaches log({available}) = "
                 f"{math.log(available):.4g} nats; give less, or a larger batch."
             )
+        if settings.entropy is not None and settings.entropy > (sure := sure_entropy(available)):
+            raise SettingInvalid(
+                f"entropy={settings.entropy:g}, but of {available:,} negatives an anchor is sure to reach {math.floor(sure * 1e4) / 1e4:g} nats and no more at "
+                f"temperatures up to {HIGHEST:g}, where the search ends; give so much or less, or a larger batch."
+            )
 
     def batches(self, data: Data, epoch: int, generator: torch.Generator) -> Sequence[LongTensor]:
         """As always; where an entropy is asked for, without a last batch of fewer negatives, which might not reach it."""
@@ -232,6 +237,16 @@ class ContrastiveLossBehaviour(ViewMethod):
 
     def negatives(self, batch_size: int, facts: Facts) -> int:
         return facts.rows - 1 if self.settings.negatives == "bank" else 2 * batch_size - 2
+
+
+def sure_entropy(negatives: int) -> float:
+    """The entropy that relative penalties have at the highest temperature of the search, whatever the cosines.
+
+    Of logits in an interval the entropy is least with all of them at its ends; how many at the upper one is tried.
+    """
+    gap, upper = 2 / HIGHEST, torch.arange(negatives + 1, dtype=torch.float64)
+    partition = upper + (negatives - upper) * math.exp(-gap)
+    return float((partition.log() + gap * (1 - upper / partition)).min())
 
 
 def negatives_of(
