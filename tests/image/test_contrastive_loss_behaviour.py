@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import contrapose
 from contrapose.data.batches import Batch, Data, seeded
-from contrapose.errors import SettingInvalid
+from contrapose.errors import ArgumentInvalid, SettingInvalid
 from contrapose.geometry import uniformity
 from contrapose.hardness import penalty_entropy
 from contrapose.image.contrastive_loss_behaviour import (
@@ -139,6 +139,16 @@ def test_searched_temperatures_give_the_entropy_asked_for() -> None:
     logits = torch.cat([positive[:, None], similar], dim=1) / t[:, None]
     torch.testing.assert_close(loss, -logits.log_softmax(1)[:, 0].mean(), rtol=1e-5, atol=1e-7)
     assert model.watched["temperature"] == pytest.approx(float(t.mean()), rel=1e-4)
+
+
+def test_a_vector_of_zeros_stops_the_step() -> None:
+    model, data = method()
+    embeddings = {name: vectors(4, model.encoder.dim) for name in ("first", "second")}
+    with torch.no_grad():
+        model.head[0].bias.zero_()
+    embeddings["second"][1] = 0
+    with pytest.raises(ArgumentInvalid, match="first: row 5"):
+        model.objective(embeddings, batch_of(data, [0, 1, 2, 3]))
 
 
 def test_the_bank_moves_after_the_step_and_only_where_it_was_asked() -> None:

@@ -87,6 +87,7 @@ def test_half_precision_is_float32_also_under_autocast() -> None:
 BAD = {
     "not square": (torch.zeros(3, 2), {}, ShapesDiffer, r"\(3, 2\)"),
     "NaN": (torch.full((2, 2), math.nan), {}, NonFinite, "NaN"),
+    "a correlation of nothing": (torch.zeros(0, 0), {}, ShapesDiffer, "square"),
     "an unknown form": (torch.eye(2), {"form": "direct"}, ArgumentInvalid, "'direct'"),
     "an eps below 0": (torch.eye(2), {"eps": -0.1}, ArgumentInvalid, "-0.1"),
     "a root of 0": (torch.eye(2), {"root": 0.0}, ArgumentInvalid, "root"),
@@ -178,6 +179,18 @@ def test_the_loss_crosses_views_and_leaves_targets_alone() -> None:
     loss.backward()
     assert p1.grad is not None
     assert t1.grad is t2.grad is None
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (5, 3)])
+def test_a_loss_of_no_row_or_of_two_batches_is_refused(sizes: tuple[int, int]) -> None:
+    first, second = (drawn(size, 4) for size in sizes)
+    with pytest.raises(ShapesDiffer):
+        byol_loss((first, second), (second, first))
+
+
+def test_eigenspaces_of_what_is_not_finite_are_refused() -> None:
+    with pytest.raises(NonFinite):
+        eigenspace_alignment(torch.eye(2) * torch.nan, torch.eye(2))
 
 
 def test_eigenspaces_agree_for_the_predictor_of_a_correlation_and_not_for_another() -> None:

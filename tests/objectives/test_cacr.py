@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
-from contrapose.errors import ArgumentInvalid, NoNegatives, ShapesDiffer
+from contrapose.errors import ArgumentInvalid, NoNegatives, NonFinite, ShapesDiffer
 from contrapose.objectives import (
+    attraction_weights,
     cacr,
     cacr_attraction,
     cacr_euclidean,
@@ -234,9 +237,29 @@ def test_rbf_of_one_query_is_cross_entropy_times_two_temperatures():
         (([normal(1, 3), normal(1, 3)], {}), NoNegatives),
         ((views(2), {"t_neg": -1.0}), ArgumentInvalid),
         ((views(2), {"tau_plus": 1.0}), ArgumentInvalid),
+        ((views(2), {"alpha": -1.0}), ArgumentInvalid),
+        ((views(2), {"beta": math.nan}), ArgumentInvalid),
+        (([normal(4, 0), normal(4, 0)], {}), ShapesDiffer),
         ((views(2), {"variant": "uniform_both"}), ArgumentInvalid),
     ],
 )
 def test_what_makes_no_sense_is_refused(given, error):
     with pytest.raises(error):
         cacr(given[0], **given[1])
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: cacr_queue(views(2), views(2), beta=math.inf), ArgumentInvalid),
+        (lambda: cacr_euclidean(views(1), views(2)[1], queue=normal(3, 7)), ShapesDiffer),
+        (lambda: cacr_euclidean(views(1), views(2)[1], queue=views(1)[0] * math.nan), NonFinite),
+        (lambda: attraction_weights(torch.rand(3, 2), -1.0), ArgumentInvalid),
+        (lambda: attraction_weights(torch.full((3, 2), math.nan)), NonFinite),
+        (lambda: repulsion_weights(*views(2), -1.0), ArgumentInvalid),
+        (lambda: repulsion_weights(normal(1, 3), normal(1, 3)), NoNegatives),
+    ],
+)
+def test_what_the_other_forms_and_the_weights_refuse(call, error):
+    with pytest.raises(error):
+        call()

@@ -148,6 +148,21 @@ def test_hardest_out_of_range_is_refused(hardest):
         hard_contrastive(normal(5, 3), normal(5, 3, seed=1), temperature=0.1, hardest=hardest)
 
 
+@pytest.mark.parametrize("wrong", [-1, 7])
+def test_an_index_out_of_range_is_refused(wrong):
+    with pytest.raises(ArgumentInvalid, match="0 to 6"):
+        nearest_negative(normal(5, 3), normal(7, 3, seed=1), index=torch.tensor([0, 1, 2, 3, wrong]))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_row_of_zeros_has_no_cosine(place):
+    given = [normal(5, 3), normal(5, 3, seed=1)]
+    given[place][2] = 0
+    with pytest.raises(ArgumentInvalid, match=r"zeros alone in 1 of 5 rows \(first: row 2\)"):
+        simple_contrastive(*given)
+    assert simple_contrastive(*given, similarity="dot").isfinite()
+
+
 def test_one_column_is_refused():
     with pytest.raises(NoNegatives):
         simple_contrastive(normal(1, 3), normal(1, 3))

@@ -115,6 +115,21 @@ def test_what_makes_no_sense_is_refused(reps, error):
         symile(reps, temperature=0.2)
 
 
+@pytest.mark.parametrize(
+    ("permutations", "candidates", "error", "said"),
+    [
+        ([[torch.arange(4)] * 2] * 2, "n", ShapesDiffer, r"2 for each of the 3 modalities.*got \[2, 2\]"),
+        ([[torch.arange(4)]] * 3, "n", ShapesDiffer, r"got \[1, 1, 1\]"),
+        ([[torch.tensor([0, 1, 2, 4])] * 2] * 3, "n", ArgumentInvalid, "each of the numbers 0 to 3 once"),
+        ([[torch.tensor([0, 1, 1, 3])] * 2] * 3, "n", ArgumentInvalid, "once"),
+        ([[torch.arange(4)] * 2] * 3, "n_squared", ArgumentInvalid, "all combinations"),
+    ],
+)
+def test_permutations_that_are_none_are_refused(permutations, candidates, error, said):
+    with pytest.raises(error, match=said):
+        symile(modalities(3, b=4), temperature=0.2, permutations=permutations, candidates=candidates)
+
+
 def test_a_candidate_wholly_of_the_anchors_group_is_left_out():
     reps, group = modalities(3), torch.tensor([0, 0, 1, -1])
     drawn = [[torch.tensor([1, 0, 3, 2]), torch.tensor([1, 2, 3, 0])]] * 3

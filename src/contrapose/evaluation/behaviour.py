@@ -98,7 +98,7 @@ def behaviour(
 
     Raises:
         TemperatureInvalid: a temperature that is not a positive number, or none at all.
-        ArgumentInvalid: fewer than two rows, a row of zeros, `negatives` out of range, labels of which no two are equal.
+        ArgumentInvalid: fewer than two rows, `negatives` out of range, labels of which no two are equal.
         ShapesDiffer: positives, labels or groups do not fit the anchors.
         NoNegatives: every pair of rows is in one group.
         NonFinite: NaN or infinity in the embeddings.

@@ -52,7 +52,7 @@ def predictor_weights(
     for name, value in (("root", root), ("least", least)):
         if not (math.isfinite(value) and value > 0):
             raise ArgumentInvalid(f"{name} must be a positive number; got {value}.")
-    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1]:
+    if correlation.ndim != 2 or correlation.shape[0] != correlation.shape[1] or not len(correlation):
         raise ShapesDiffer(f"a correlation is a square matrix; got {tuple(correlation.shape)}.")
     with torch.no_grad(), torch.autocast(correlation.device.type, enabled=False):
         correlation = correlation.to(torch.promote_types(correlation.dtype, torch.float32))
@@ -132,8 +132,14 @@ def byol_loss(
 
     `predictions` are those of views 1 and 2, each (b, d), `targets` those of views 1 and 2. BYOL's |p - t|² of unit vectors is 2 more
     a direction, and the released code leaves the constant out. Targets get no gradient, unless `stop_gradient=False` says so.
-    Raises NonFinite, ShapesDiffer.
+    Raises NonFinite, ShapesDiffer, also for no row at all.
     """
+    for number, rows in enumerate((predictions[1], *targets)):
+        check_rows(
+            ("the predictions of view 2", "the targets of view 1", "the targets of view 2")[number],
+            rows,
+            tuple(predictions[0].shape),
+        )
     sides = ((predictions[0], targets[1]), (predictions[1], targets[0]))
     return 2 * sum(negative_cosine(one, other, stop_gradient=stop_gradient) for one, other in sides)
 
@@ -143,12 +149,14 @@ def eigenspace_alignment(weights: Tensor, correlation: Tensor) -> float:
     """How far the predictor's eigenvectors are eigenvectors of the correlation too: the mean |cos| of C v and v (the paper's figure 3).
 
     Both (d, d); the symmetric part of `weights` has the eigenvectors v. 1 where the eigenspaces agree. A v that C maps to 0 counts as
-    an eigenvector. Raises ShapesDiffer.
+    an eigenvector. Raises ShapesDiffer, NonFinite.
     """
     if weights.shape != correlation.shape or weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
         raise ShapesDiffer(
             f"predictor and correlation are square and of one size; got {tuple(weights.shape)} and {tuple(correlation.shape)}."
         )
+    check_rows("the predictor", weights, tuple(weights.shape))
+    check_rows("the correlation", correlation, tuple(weights.shape))
     weights, correlation = weights.double(), correlation.double()
     _, vectors = torch.linalg.eigh((weights + weights.T) / 2)
     mapped = correlation @ vectors

@@ -18,6 +18,7 @@ from contrapose.hardness import effective_negatives, temperature_for_entropy
 from contrapose.image._heads import mlp
 from contrapose.image.views import ViewSettings, views_of
 from contrapose.objectives import hard_contrastive, info_nce, nearest_negative, released, simple_contrastive
+from contrapose.objectives._arguments import check_directions
 from contrapose.training.method import Card, Terms, View, ViewMethod
 
 WATCHED = 32  # anchors whose negatives are counted at each step
@@ -155,6 +156,7 @@ class ContrastiveLossBehaviour(ViewMethod):
 
     def objective(self, embeddings: dict[str, Tensor], batch: Batch) -> Terms:
         features = self.project(torch.cat(list(embeddings.values())))
+        check_directions("projected vectors", features)
         if self.settings.negatives == "bank":
             self.projected = features.detach()
             columns, own, others = self.bank.to(features), batch.rows.to(features.device), batch.data.group

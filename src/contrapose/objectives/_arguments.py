@@ -94,6 +94,8 @@ def check_rows(name: str, rows: Tensor, shape: tuple[int | str, ...]) -> None:
     )
     if not fits:
         raise ShapesDiffer(f"{name} must have shape ({', '.join(map(str, shape))}); got {tuple(rows.shape)}.")
+    if rows.ndim > 1 and rows.shape[-1] == 0:
+        raise ShapesDiffer(f"{name} must have one dimension or more; got shape {tuple(rows.shape)}.")
     check_finite(name, rows)
 
 
@@ -108,6 +110,16 @@ def check_finite(name: str, rows: Tensor) -> None:
         first = int(broken.nonzero()[0])
         found = "NaN" if bool(rows[first].isnan().any()) else "infinity"
         raise NonFinite(f"{name} hold {found} in {int(broken.sum())} of {len(rows)} rows (first: row {first}).")
+
+
+def check_directions(name: str, rows: Tensor) -> None:
+    """Raises ArgumentInvalid, naming the first, for rows of zeros, which have a cosine with nothing."""
+    zero = ~rows.detach().any(dim=-1)
+    if bool(zero.any()):
+        raise ArgumentInvalid(
+            f"{name} hold zeros alone in {int(zero.sum())} of {len(rows)} rows (first: row {int(zero.nonzero()[0])}), which have no direction and "
+            "so no cosine; look at what gave them, or leave them out."
+        )
 
 
 def check_integers(name: str, numbers: Tensor, rows: int, of: str) -> None:

@@ -98,7 +98,8 @@ def cacr_attraction(
     normalise: bool = True,
 ) -> Tensor:
     r"""alpha times the mean over views v and rows i of sum_(u≠v) w_u c(z_v,i, z_u,i), with w = softmax over u of t_pos c. Arguments: `cacr`."""
-    check_number("t_pos", t_pos, 0)
+    for name, value in (("t_pos", t_pos), ("alpha", alpha)):
+        check_number(name, value, 0)
     rows, _ = _unit_views(views, normalise)
     pulled = []
     for number, query in enumerate(rows):
@@ -124,16 +125,13 @@ def cacr_repulsion(
     With `tau_plus` the push P of a row becomes (P - tau_plus c(z_v,i, z_u,i)) / (1 - tau_plus), with the signs of the official code, whose P is
     negative already. In tiles: no (b, b) matrix is made. Other arguments: `cacr`.
     """
-    check_number("t_neg", t_neg, 0)
+    for name, value in (("t_neg", t_neg), ("beta", beta)):
+        check_number(name, value, 0)
     check_number("tau_plus", tau_plus, 0, 1)
     if tau_plus == 1:
         raise ArgumentInvalid("tau_plus must be below 1: it is the share of negatives that are false.")
     rows, products = _unit_views(views, normalise)
-    if len(rows[0]) < 2:
-        raise NoNegatives(
-            f"{len(rows[0])} row(s): the negatives of a row are the other rows, so at least two are needed."
-        )
-    labels = _column_groups(group, None, len(rows[0]), 0)
+    labels = _column_groups(group, None, _at_least_two(rows[0]), 0)
     pushed = []
     for first, second in combinations(rows, 2):
         for anchors, others in ((first, second), (second, first))[: 2 if symmetric else 1]:
@@ -147,14 +145,20 @@ def cacr_repulsion(
 
 
 def attraction_weights(cost: Tensor, t_pos: float = 1.0) -> Tensor:
-    """(b, k) costs of a row's positives to their weights, which sum to 1: the further, the more."""
+    """(b, k) costs of a row's positives to their weights, which sum to 1: the further, the more. Raises ArgumentInvalid, ShapesDiffer, NonFinite."""
+    check_number("t_pos", t_pos, 0)
+    check_rows("cost", cost, ("b", "k"))
     return (t_pos * cost).softmax(dim=1)
 
 
 def repulsion_weights(anchors: Tensor, others: Tensor, t_neg: float = 2.0) -> Tensor:
-    """(b, b - 1) weights of each anchor's negatives among the rows j ≠ i of `others`: the nearer, the more. All of them at once, to look at."""
+    """(b, b - 1) weights of each anchor's negatives among the rows j ≠ i of `others`: the nearer, the more. All of them at once, to look at.
+
+    Raises ArgumentInvalid, ShapesDiffer, NonFinite; NoNegatives for fewer than two rows.
+    """
+    check_number("t_neg", t_neg, 0)
     rows, _ = _unit_views([anchors, others])
-    b = len(rows[0])
+    b = _at_least_two(rows[0])
     logits = 2 * t_neg * rows[0] @ rows[1].T
     apart = ~torch.eye(b, dtype=torch.bool, device=logits.device)
     return logits[apart].view(b, b - 1).softmax(dim=1)
@@ -221,6 +225,8 @@ def cacr_euclidean(
     stored = [] if queue is None else [queue.detach()]
     rows, products = _unit_views([*queries, keys.detach()])
     *queries, keys = rows
+    for each in stored:
+        check_rows("queue", each, ("q", keys.shape[1]))
     columns = torch.cat([keys, *(operands({"queue": each}, "cosine").rows["queue"].to(keys) for each in stored)])
     if len(columns) < 2:
         raise NoNegatives("1 key: a query has no negative; give two rows at least, or a queue.")
@@ -266,8 +272,8 @@ def cacr_queue(
     All are normalised here; the other arguments are as for `cacr`. At least -4 beta; about 2 alpha - 2 beta at chance.
     Raises ShapesDiffer, NonFinite, ArgumentInvalid, DoubleBackward; NoNegatives where neither the batch nor the queue has one.
     """
-    check_number("t_pos", t_pos, 0)
-    check_number("t_neg", t_neg, 0)
+    for name, value in (("t_pos", t_pos), ("t_neg", t_neg), ("alpha", alpha), ("beta", beta)):
+        check_number(name, value, 0)
     if len(queries) != len(keys):
         raise ShapesDiffer(f"each view has a query and a key; got {len(queries)} queries and {len(keys)} keys.")
     rows, products = _unit_views([*queries, *(key.detach() for key in keys)])
@@ -289,6 +295,12 @@ def cacr_queue(
         push = _mean_cost_of_negatives(query, columns, t_neg, True, products, True, in_batch, group, labels)
         losses.append((alpha * pull - beta * push).mean())
     return torch.stack(losses).mean()
+
+
+def _at_least_two(rows: Tensor) -> int:
+    if len(rows) < 2:
+        raise NoNegatives(f"{len(rows)} row(s): the negatives of a row are the other rows, so at least two are needed.")
+    return len(rows)
 
 
 def _unit_views(views: Sequence[Tensor], normalise: bool = True) -> tuple[list[Tensor], torch.dtype]:

@@ -12,6 +12,7 @@ from contrapose.objectives._arguments import (
     Reduction,
     Similarity,
     check_common,
+    check_directions,
     check_integers,
     check_number,
     check_rows,
@@ -50,13 +51,13 @@ def hard_contrastive(
             counts. Of an anchor with fewer negatives than `hardest` all are kept; one with none adds 0.
         positive_kept: False follows the released code, in which the positive competes for one of the `hardest` places and has none in the
             denominator where it is less similar than all of them; the loss of such an anchor may be negative.
-        similarity: as for `info_nce`.
+        similarity: "cosine" (a row of zeros has none, and is refused) or "dot".
         reduction: as for `info_nce`.
 
     Returns:
         At least 0 (with `positive_kept`); log(1 + hardest) at chance. Equals `info_nce` where all negatives are kept.
 
-    Raises TemperatureInvalid, NonFinite, ShapesDiffer, NoNegatives, and ArgumentInvalid for a `hardest` out of range.
+    Raises TemperatureInvalid, NonFinite, ShapesDiffer, NoNegatives, and ArgumentInvalid for a `hardest` or `index` out of range and for a row of zeros.
     """
     check_temperature(temperature)
     own, negative, kept = _similarities(
@@ -94,7 +95,7 @@ def simple_contrastive(
         hardest: keep so many of the most similar negatives (or such a share of them): the "hard simple" loss; None: all.
         positive_in_sum: the released code's sum runs over all columns, the positive too (and with `hardest`, over the most similar columns
             whichever they are).
-        similarity: as for `info_nce`.
+        similarity: as for `hard_contrastive`.
         reduction: as for `info_nce`.
 
     Returns:
@@ -159,8 +160,15 @@ def _rows(
     check_rows("positives", positives, (wanted, anchors.shape[1]))
     if index is not None:
         check_integers("index", index, len(anchors), "anchors")
+        if not bool(((index >= 0) & (index < len(positives))).all()):
+            raise ArgumentInvalid(
+                f"index must name rows of positives, 0 to {len(positives) - 1}; got {int(index.min())} to {int(index.max())}."
+            )
     if len(positives) < 2:
         raise NoNegatives(f"{len(positives)} column(s): besides its positive an anchor needs at least one.")
+    if similarity == "cosine":
+        for name, rows in (("anchors", anchors), ("positives", positives)):
+            check_directions(name, rows)
     own = torch.arange(len(anchors), device=anchors.device) if index is None else index
     if pair is not None:
         if pair.shape != (len(anchors), len(positives)) or pair.dtype != torch.bool:

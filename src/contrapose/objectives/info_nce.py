@@ -270,6 +270,8 @@ def _check_embeddings(given: Mapping[str, Tensor], index: LongTensor | None, in_
     if anchors.ndim != 2:
         raise ShapesDiffer(f"anchors must have shape (b, d); got {tuple(anchors.shape)}.")
     b, d = anchors.shape
+    if d == 0:
+        raise ShapesDiffer(f"anchors must have one dimension or more; got shape {tuple(anchors.shape)}.")
     for name, rows in given.items():
         fits = rows.ndim == 2 or (rows.ndim == 3 and name == "negatives")
         free = name == "queue" or (name == "positives" and index is not None)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from contrapose.errors import NoNegatives
+from contrapose.errors import NoNegatives, ShapesDiffer
 from contrapose.objectives._arguments import (
     Reduction,
     check_choice,
@@ -99,6 +99,8 @@ def negative_cosine(
     check_choice("reduction", reduction, ("mean", "sum", "none"))
     check_rows("predictions", predictions, ("b", "d"))
     check_rows("targets", targets, tuple(predictions.shape))
+    if not len(predictions):
+        raise ShapesDiffer("0 rows have no cosine; give one at least.")
     targets = targets.detach() if stop_gradient else targets
     rows = operands({"predictions": predictions, "targets": targets}, "cosine").rows
     return reduced(-row_products(rows["predictions"], rows["targets"]), reduction)

@@ -67,7 +67,7 @@ def symile(
     Equals CLIP's `info_nce(…, symmetric=True)` for two modalities with "n_squared" (and with "n" whatever is drawn).
 
     Raises TemperatureInvalid, NonFinite, DoubleBackward; ShapesDiffer for fewer than two modalities or other shapes; NoNegatives for fewer
-    than two rows; ArgumentInvalid for too many candidates, with their number.
+    than two rows; ArgumentInvalid for too many candidates, with their number, and for permutations that are none.
     """
     check_temperature(temperature)
     check_choice("candidates", candidates, ("n", "n_squared"))
@@ -80,6 +80,8 @@ def symile(
             f"{b} rows of {len(reps)} modalities make {b**others:,} candidates an anchor, more than {most_candidates:,}; take a smaller batch, "
             'candidates="n", or raise most_candidates.'
         )
+    if permutations is not None:
+        _check_permutations(permutations, candidates, others, b)
     losses = []
     for number, anchor in enumerate(reps):
         rest = [rep for place, rep in enumerate(reps) if place != number]
@@ -147,6 +149,24 @@ def _permutations(count: int, b: int, generator: torch.Generator | None) -> list
     return [torch.randperm(b, generator=generator) for _ in range(count)]
 
 
+def _check_permutations(permutations: Sequence[Sequence[LongTensor]], candidates: str, others: int, b: int) -> None:
+    if candidates != "n":
+        raise ArgumentInvalid(
+            f'permutations are of candidates="n"; with {candidates!r} all combinations are candidates.'
+        )
+    counts = [len(each) for each in permutations]
+    if counts != [others] * (others + 1):
+        raise ShapesDiffer(
+            f"permutations hold {others} for each of the {others + 1} modalities, one for each of the others; got {counts}."
+        )
+    for permutation in (each for of_anchor in permutations for each in of_anchor):
+        check_integers("a permutation", permutation, b, "the batch")
+        if sorted(permutation.tolist()) != list(range(b)):
+            raise ArgumentInvalid(
+                f"a permutation must hold each of the numbers 0 to {b - 1} once; got {permutation.tolist()}."
+            )
+
+
 def _permuted(
     anchor: Tensor,
     rest: Sequence[Tensor],
@@ -156,8 +176,6 @@ def _permuted(
 ) -> Tensor:
     """The logs of sums over b - 1 permuted candidates; the anchor's own place is left to its positive."""
     b = len(anchor)
-    for permutation in drawn:
-        check_integers("a permutation", permutation, b, "the batch")
     rows = [permutation.to(anchor.device) for permutation in drawn]
     columns = reduce(mul, (rep[row] for rep, row in zip(rest, rows, strict=True)))
     own = torch.arange(b, device=anchor.device)[:, None]
