@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from contrapose.errors import ProtocolDataInvalid, ProtocolUnknown
+from contrapose.errors import ImageInvalid, ProtocolDataInvalid, ProtocolUnknown
 from contrapose.evaluation.result import Result
 from contrapose.image._pixels import raw_pixels
 from contrapose.image.data import ImageValues, read_data
 from contrapose.image.encoder import ImageEncoder, open_encoder
 from contrapose.image.evaluation import PROTOCOLS, open_protocol, protocol_columns
-from tests.image.tiny import ENCODER
+from tests.image.test_data import folder_of
+from tests.image.tiny import ENCODER, images
 
 LEVELS = {"dark": 20, "grey": 120, "light": 230}
 
@@ -76,6 +79,15 @@ def test_raw_pixels_of_photos_are_small() -> None:
     assert raw_pixels([large])[0].shape == (3, 32 * 32 * 3)
     small = ImageValues(read_data(np.zeros((3, 8, 8), np.uint8)), "image")
     assert raw_pixels([small])[0].shape == (3, 64)
+
+
+@pytest.mark.parametrize("name", ["knn", "retrieval"])
+def test_a_broken_image_is_named_when_the_protocol_is_opened(name: str, tmp_path: Path) -> None:
+    folder_of(tmp_path, images(16), ["a", "b"] * 8)
+    file = tmp_path / "b" / "005.png"
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ImageInvalid, match=r"b/005\.png"):
+        open_protocol(name, tmp_path)
 
 
 def test_unknown_protocols_and_missing_labels_are_refused() -> None:

@@ -30,7 +30,7 @@ from contrapose.multimodal.encoder import (
     load_encoder,
     open_encoder,
 )
-from contrapose.multimodal.evaluation import zero_shot_scores
+from contrapose.multimodal.evaluation import ZeroShot, zero_shot_scores
 from contrapose.multimodal.symile import Symile
 from contrapose.opening import open_encoder as open_by_name
 from contrapose.text.encoder import TextEncoder
@@ -242,6 +242,8 @@ def test_a_picture_that_cannot_be_read_is_named_before_training(
     encoders = open_by_name("multimodal", given, {"dim": 5}, table)
     with pytest.raises(ImageInvalid, match=rf"rows\.csv: column 'picture': .*{said}"):
         open_data(table, Symile.card, encoders)
+    with pytest.raises(ImageInvalid, match=said):
+        ZeroShot(tmp_path / "rows.csv").refuse(encoders)
     [problem] = check_data(table, Symile.card, encoders, 2).problems
     assert problem.stops
     assert said in problem.message

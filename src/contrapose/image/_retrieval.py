@@ -13,7 +13,7 @@ from contrapose.evaluation.labelled import divide
 from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval
 from contrapose.image._pixels import PIXELS_NOTE, raw_pixels
-from contrapose.image.data import ImageValues, read_data
+from contrapose.image.data import ImageValues, read_data, refuse_broken
 from contrapose.training.encoder import Encoder
 
 RETRIEVED = (
@@ -48,6 +48,8 @@ class ImageRetrieval:
         table = read_data(loose, rename=rename, needs=PAIRED if paired else LABELLED)
         self.source = table.source
         self.sides, self.ways, self.how = _pairs(table) if paired else _labels(table)
+        for side in self.sides:
+            refuse_broken(side)
 
     def score(self, encoder: Encoder) -> float:
         """Accuracy@1, the mean over the ways: what `select` goes by."""

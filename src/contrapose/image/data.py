@@ -242,6 +242,15 @@ def decoded(values: Sequence[Any], size: int, channels: int, first: int = 0) -> 
     return np.stack(rows) if rows else np.zeros((0, channels, size, size), np.uint8)
 
 
+def refuse_broken(values: ImageValues) -> None:
+    """Raises ImageInvalid for the first image that cannot be decoded: data that are embedded after a training are looked at before it."""
+    if values.array is not None:
+        return
+    with Bar("Checking images", len(values)) as bar:
+        for start in range(0, len(values), BLOCK):
+            bar.advance(len(decoded(values[start : start + BLOCK], 32, 3)))
+
+
 def image_columns(table: Table) -> list[str]:
     """The columns of a table that hold images."""
     return [name for name in table.columns if holds_images(table, name)]

@@ -14,7 +14,7 @@ from contrapose.evaluation.labelled import divide
 from contrapose.evaluation.probing import LINEAR, NEAREST, LabelledProtocol, Probe
 from contrapose.image._pixels import PIXELS_NOTE, raw_pixels
 from contrapose.image._retrieval import RETRIEVED, ImageRetrieval
-from contrapose.image.data import ImageValues, read_data
+from contrapose.image.data import ImageValues, read_data, refuse_broken
 from contrapose.training.bar import Bar
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ def open_probe(
         groups=[] if table.group is None else [table.group.tolist()],
         least=probe.least,
     )
-    given = (table.source, ImageValues(table, "image"), labelled, pixel_control, PIXELS_NOTE, Bar)
+    images = ImageValues(table, "image")
+    refuse_broken(images)
+    given = (table.source, images, labelled, pixel_control, PIXELS_NOTE, Bar)
     return FewShotProtocol(*given) if probe is FEW_SHOT else LabelledProtocol(probe, *given)
 
 

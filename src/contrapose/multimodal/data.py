@@ -88,7 +88,7 @@ def check_data(table: Table, card: Card, encoder: Encoders, batch_size: int) -> 
         found.append(
             Problem(
                 f"{table.source} holds a single row, so that no anchor has a negative; give two at least, a batch's worth is better.",
-                1,
+                0,
                 "",
                 stops=True,
             )

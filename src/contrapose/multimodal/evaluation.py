@@ -18,7 +18,7 @@ from contrapose.evaluation.result import Result, scores
 from contrapose.evaluation.retrieval import Retrieval, retrieval_by_score
 from contrapose.multimodal._options import Rule
 from contrapose.multimodal._projected import is_missing
-from contrapose.multimodal.data import read_data, refuse_columns, refuse_missing, values_of
+from contrapose.multimodal.data import opened_by, read_data, refuse_columns, refuse_missing, values_of
 from contrapose.training.encoder import Encoder, Encoders
 
 TARGET = "target"  # --map target=COLUMN: the only modality that is predicted
@@ -108,6 +108,7 @@ class ZeroShot:
         for name, encoder in encoders.items():
             values = values_of(self.table, name, encoder)
             refuse_missing(self.table, name, encoder, values)
+            opened_by(encoder, self.table, name, values)
             if name in self.targets(encoders):
                 self.task(values, name)
 
