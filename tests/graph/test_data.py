@@ -91,7 +91,30 @@ BROKEN = {
     "no YAML": ("graph.yaml", "target: [\n", DataDamaged, "graph.yaml is no YAML"),
     "an unknown target": ("graph.yaml", "target: papers\n", GraphInvalid, "did you mean 'paper'"),
     "no target": ("graph.yaml", "", GraphInvalid, "author, paper, venue and does not say"),
-    "features of words": ("nodes/paper.csv", "a\nx\n", DataDamaged, "column 'a'"),
+    "features of words": ("nodes/venue.csv", "a\n1\nx\n", DataDamaged, "venue.csv, line 3: column 'a' is 'x'"),
+    "a fraction for a number": (
+        "edges/paper-author.csv",
+        "paper,author\n0,0\n1.5,1\n",
+        DataDamaged,
+        "line 3: column 1 is 1.5",
+    ),
+    "edges twice": (
+        "edges/paper-author.npy",
+        "",
+        DataFormatUnknown,
+        "paper-author.csv and .*paper-author.npy hold the",
+    ),
+    "features twice": ("nodes/paper.csv", "a\n1\n", DataFormatUnknown, "paper.csv and .*paper.npy hold the same"),
+    "a path for a list": (
+        "graph.yaml",
+        "target: paper\nmetapaths: paper-author-paper\n",
+        DataFormatUnknown,
+        "is a list of names",
+    ),
+    "a number for a path": ("graph.yaml", "target: paper\nmetapaths: [1]\n", DataFormatUnknown, "is a list of names"),
+    "a list for counts": ("graph.yaml", "target: paper\nnodes: [3]\n", DataFormatUnknown, "says how many nodes"),
+    "a word for a count": ("graph.yaml", "nodes: {venue: many}\n", DataFormatUnknown, "'venue' are 'many'"),
+    "a count below 0": ("graph.yaml", "nodes: {venue: -3}\n", DataFormatUnknown, "'venue' are -3"),
 }
 
 
@@ -108,10 +131,19 @@ def test_features_that_are_no_number(folder: Path) -> None:
         read_data(folder)
 
 
-def test_a_pickle_is_not_loaded(folder: Path) -> None:
-    np.save(folder / "nodes" / "paper.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataDamaged, match="without running code"):
+def test_features_without_a_column(folder: Path) -> None:
+    np.save(folder / "nodes" / "paper.npy", np.ones((5, 0)))
+    with pytest.raises(DataDamaged, match=r"paper\.npy has no column"):
         read_data(folder)
+
+
+@pytest.mark.parametrize("name", ["nodes/paper.npy", "nodes/author.npz"])
+def test_a_pickle_is_not_loaded_and_nobody_is_told_how(name: str, folder: Path) -> None:
+    with open(folder / name, "wb") as file:
+        np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataDamaged, match=r"pickled, which runs code|without running code") as refused:
+        read_data(folder)
+    assert "allow_pickle" not in str(refused.value)
 
 
 def test_other_sources_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.csv
 import yaml
 from scipy.sparse import csr_matrix, load_npz
 
+from contrapose.data.faults import numbers
 from contrapose.errors import DataDamaged, DataFileMissing, DataFormatUnknown, GraphInvalid
 from contrapose.graph._graph import Graph
 
@@ -40,6 +41,7 @@ def read_folder(folder: Path, target: str | None = None) -> Graph:
     if not edge_files:
         raise DataFormatUnknown(f"{folder} has no edges in {EDGES}/. {FORM}")
     edges, files, least = {}, {}, {}
+    refuse_twice(edge_files)
     for file in edge_files:
         pair = tuple(file.stem.split("-"))
         if len(pair) != 2 or not all(pair):
@@ -51,19 +53,25 @@ def read_folder(folder: Path, target: str | None = None) -> Graph:
             files[pair] = str(file)
         for name, there, stated in zip(pair, edges[pair], shape or (0, 0), strict=True):
             least[name] = max(least.get(name, 0), int(there.max(initial=-1)) + 1, stated)
-    features = {
-        file.stem: NODE_READERS[file.suffix](file)
-        for file in sorted((folder / NODES).glob("*"))
-        if file.suffix in NODE_READERS
-    }
-    told = facts.get("nodes") or {}
-    counts = {
-        **least,
-        **{str(name): int(count) for name, count in told.items()},
-        **{n: f.shape[0] for n, f in features.items()},
-    }
+    node_files = sorted(file for file in (folder / NODES).glob("*") if file.suffix in NODE_READERS)
+    refuse_twice(node_files)
+    features = {file.stem: NODE_READERS[file.suffix](file) for file in node_files}
+    for file in node_files:
+        if not features[file.stem].shape[1]:
+            raise DataDamaged(
+                f"{file} has no column, so it says nothing of any node; leave the file out, and nodes get one-hot features."
+            )
+    counts = {**least, **(facts.get("nodes") or {}), **{n: f.shape[0] for n, f in features.items()}}
     target = target or facts.get("target") or only(counts, str(folder))
     return Graph(counts, features, edges, str(target), str(folder), tuple(facts.get("metapaths") or ()), files)
+
+
+def refuse_twice(files: Sequence[Path]) -> None:
+    """Raises DataFormatUnknown where two files say the same thing: paper.npz and paper.npy."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if seen.setdefault(file.stem, file) != file:
+            raise DataFormatUnknown(f"{seen[file.stem]} and {file} hold the same; keep one of the two.")
 
 
 def read_hetero(data: Any, target: str | None = None) -> Graph:
@@ -117,7 +125,19 @@ def _facts(file: Path) -> dict[str, Any]:
         raise DataDamaged(f"{file} is no YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(facts, dict) or set(facts) - set(KNOWN):
         raise DataFormatUnknown(f"{file} may say {', '.join(KNOWN)}, and nothing else.")
-    return facts
+    paths, nodes = facts.get("metapaths") or [], facts.get("nodes") or {}
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise DataFormatUnknown(
+            f"{file}: metapaths is {paths!r}, and is a list of names, as in [paper-author-paper, paper-subject-paper]."
+        )
+    if not isinstance(nodes, dict):
+        raise DataFormatUnknown(
+            f"{file}: nodes is {nodes!r}, and says how many nodes a type has, as in {{author: 7167}}."
+        )
+    for name, count in nodes.items():
+        if type(count) is not int or count < 1:
+            raise DataFormatUnknown(f"{file}: nodes of type '{name}' are {count!r}; give a whole number from 1 on.")
+    return {**facts, "nodes": {str(name): count for name, count in nodes.items()}}
 
 
 def _csv(file: Path) -> pa.Table:
@@ -141,7 +161,8 @@ def _whole_numbers(file: Path, table: pa.Table, column: int) -> np.ndarray:
     if pa.types.is_integer(values.type) and not values.null_count:
         return values.to_numpy().astype(np.int64)
     said = values.to_pylist()
-    wrong = next((row for row, value in enumerate(said) if not str(value).lstrip("-").isdigit()), 0)
+    whole = ((isinstance(value, float) and value.is_integer()) or str(value).lstrip("-").isdigit() for value in said)
+    wrong = next((row for row, right in enumerate(whole) if not right), 0)
     shown = said[wrong] if said else "nothing"
     raise DataDamaged(
         f"{file}, line {wrong + 2}: column {column + 1} is {shown!r}, no node number; nodes are numbered from 0."
@@ -164,8 +185,9 @@ def _nodes_csv(file: Path) -> csr_matrix:
     table = _csv(file)
     for name, column in zip(table.column_names, table.columns, strict=True):
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) or column.null_count:
+            row = int(np.isnan(numbers(column)).argmax())
             raise DataDamaged(
-                f"{file}: column '{name}' holds something else than numbers; features are numbers, a column each."
+                f"{file}, line {row + 2}: column '{name}' is {column[row].as_py()!r}, no number; features are numbers, a column each."
             )
     return csr_matrix(np.stack([column.to_numpy().astype(np.float64) for column in table.columns], axis=1))
 
@@ -183,8 +205,9 @@ def _array(file: Path) -> np.ndarray:
     try:
         return np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
+        reason = "it is pickled" if "pickle" in str(error) else error  # NumPy's words would say how to load one
         raise DataDamaged(
-            f"{file} is no NumPy array that can be read without running code from it ({error})."
+            f"{file} is no NumPy array that can be read without running code from it ({reason})."
         ) from None
 
 
@@ -192,7 +215,9 @@ def _sparse(file: Path) -> csr_matrix:
     try:
         return csr_matrix(load_npz(file), dtype=np.float64)
     except Exception as error:  # zipfile's, NumPy's and SciPy's own, whichever part is damaged
-        raise DataDamaged(f"{file} is no sparse matrix as scipy.sparse.save_npz writes it ({error}).") from None
+        pickled = "pickle" in str(error)  # NumPy's words would say how to load one
+        reason = "it would have to be unpickled, which runs code from it" if pickled else error
+        raise DataDamaged(f"{file} is no sparse matrix as scipy.sparse.save_npz writes it ({reason}).") from None
 
 
 EDGE_READERS: dict[str, Callable[[Path], tuple[np.ndarray, tuple[int, int] | None]]] = {
