@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import contrapose
-from contrapose.errors import SettingInvalid, UsageInvalid
+from contrapose.data.batches import Data
+from contrapose.errors import ArchitectureInvalid, SettingInvalid, UsageInvalid
 from contrapose.image_text.growclip import GrowCLIP, held_out, increments, rows_of
 from contrapose.training.interrupts import Stopped
 from contrapose.training.method import StageRecord
@@ -61,6 +62,20 @@ def test_each_candidate_is_tried_and_the_best_is_trained() -> None:
     assert method.next_stage([*finished, record("increment-2", image=4)]) is None
 
 
+def test_every_candidate_of_an_increment_sees_the_same_batches() -> None:
+    """Their losses after a few steps are compared: other batches would be other tasks."""
+
+    def order(stage: int, increment: int) -> list[list[int]]:
+        method = GrowCLIP(GrowCLIP.Settings(batch_size=4, increment=increment))
+        method.held = 2
+        batches = method.batches(Data({}, 30), 0, torch.Generator().manual_seed(stage))
+        return [rows.tolist() for rows in batches]
+
+    assert order(1, increment=1) == order(2, increment=1)
+    assert order(1, increment=1) != order(1, increment=2)
+    assert {row for rows in order(1, increment=1) for row in rows} == set(range(28))
+
+
 @pytest.mark.parametrize("after", [6, 8, 11])
 def test_stopped_while_growing_it_goes_on_to_the_same_bits(after: int, tmp_path: Path) -> None:
     """Steps 5 to 7 are trials of candidates, 8 to 11 the training of the best."""
@@ -94,6 +109,22 @@ def test_a_pair_that_cannot_grow_is_refused(tmp_path: Path) -> None:
     sample = tiny("clip", tmp_path)
     with pytest.raises(UsageInvalid, match="give --encoder growing"):
         contrapose.train("growclip", sample.data, encoder=sample.encoder, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"grows": "image", "budget": 1.2, "increments": "1,1"},
+        # the first step takes 1.123 times the parameters, the second 1.137
+        {"grows": "hidden", "budget": 1.13, "increments": "1,1,1"},
+    ],
+)
+def test_a_budget_that_leaves_nothing_to_grow_is_refused_before_training(settings: dict, tmp_path: Path) -> None:
+    with pytest.raises(ArchitectureInvalid, match="leaves nothing to grow"):
+        contrapose.train(
+            "growclip", pictures(40), encoder="growing", out=tmp_path / "run", progress=False, settings=settings
+        )
     assert not (tmp_path / "run").exists()
 
 

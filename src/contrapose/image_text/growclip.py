@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import LongTensor
 
-from contrapose.data.batches import Data, Facts, shuffled_batches
+from contrapose.data.batches import Data, Facts, seeded, shuffled_batches
 from contrapose.errors import SettingInvalid, UsageInvalid
 from contrapose.image_text._architecture import COORDINATES, Architecture, larger
 from contrapose.image_text._growing import GrowingImages, growing_pair
@@ -114,12 +114,15 @@ class GrowCLIP(CLIP):
             self.encoder = Pair({"image": image, "text": text})
 
     def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
-        """Raises SettingInvalid for an increment too small to train on."""
+        """Raises SettingInvalid for an increment too small to train on, ArchitectureInvalid where growth may come to a place with nowhere to go."""
         for number, rows in enumerate(increments(len(data), self.settings)):
             if len(rows) < 2:
                 raise SettingInvalid(
                     f"increments: of {len(data):,} rows increment {number + 1} trains on {len(rows)}; give fewer increments or more rows."
                 )
+        reached = {self.encoder["image"].built}
+        for _ in self.settings.increments[1:]:
+            reached = {built for old in reached for built in self.a_step_away(old).values()}
 
     # ------------------------------------------------------------------------------------------------------- stages
 
@@ -144,8 +147,12 @@ class GrowCLIP(CLIP):
 
     def candidates(self, last: StageRecord) -> dict[str, Architecture]:
         """Where a finished increment may grow to, by name."""
+        return self.a_step_away(
+            Architecture(**{name: int(last.figures[name]) for name in Architecture.__dataclass_fields__})
+        )
+
+    def a_step_away(self, old: Architecture) -> dict[str, Architecture]:
         settings = self.settings
-        old = Architecture(**{name: int(last.figures[name]) for name in Architecture.__dataclass_fields__})
         return larger(old, settings.grows, settings.blocks, settings.widening, settings.budget)
 
     def stage(
@@ -169,8 +176,9 @@ class GrowCLIP(CLIP):
             self.log_temperature.copy_(previous.log_temperature)
 
     def batches(self, data: Data, epoch: int, generator: torch.Generator) -> Sequence[LongTensor]:
-        """The rows that are trained on, shuffled; the held-out ones stand behind them."""
-        return shuffled_batches(len(data) - self.held, self.settings.batch_size, generator)
+        """The rows that are trained on, shuffled; the held-out ones stand behind them. The same batches for every candidate of an increment."""
+        order = seeded(self.settings.seed, self.settings.increment, epoch)
+        return shuffled_batches(len(data) - self.held, self.settings.batch_size, order)
 
     def finish(self, data: Data) -> Mapping[str, float]:
         """The architecture, its parameters, and the loss on the held-out pairs of the newest increment."""
