@@ -89,6 +89,17 @@ def test_what_is_learned_is_not_measured(tmp_path: Path) -> None:
     assert set(run.results[0].systems) == {"untrained", "most popular", "most frequent successor", "trained"}
 
 
+@pytest.mark.parametrize("call", ["on", "select"])
+def test_an_item_that_was_never_trained_on_is_refused_before_training(call: str, tmp_path: Path) -> None:
+    other = {"item": [["a", "never seen", "b"]]}
+    name = {"on": "next_item", "select": "next_item_dev"}[call]
+    with pytest.raises(ItemUnknown, match="no item 'never seen'"):
+        contrapose.train(
+            "mclrec", interactions(), encoder=ENCODER, out=tmp_path / "run", progress=False, **{call: {name: other}}
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_core_of_a_table_is_trained_and_measured_on(tmp_path: Path) -> None:
     table = core(read_data(interactions(40)), 4)
     run = contrapose.train(

@@ -79,6 +79,7 @@ BAD = {
     "no user": ({"item": ["a", "b"]}, ColumnMissing, "no column 'user'"),
     "an empty sequence": ({"item": [["a"], []]}, SequenceInvalid, "row 1 of the dict: the sequence is empty"),
     "an item without a name": ({"item": [["a", " "]]}, SequenceInvalid, "row 0 .* without a name"),
+    "a list for an item": ({"item": [["a"], ["b", ["c"]]]}, ValueKind, r"row 1 .* holds \['c'\] where an item"),
     "a user twice": ({"user": ["u", "v", "u"], "item": [["a"], ["b"], ["c"]]}, SequenceInvalid, "row 2 .* 'u' stands twice"),
     "a sequence without a user": ({"user": ["u", None], "item": [["a"], ["b"]]}, ContraposeError, "row 1"),
     "lists and names": ({"user": ["u", "v"], "item": [["a"], "b"]}, ValueKind, "row 1 .* 'b'"),

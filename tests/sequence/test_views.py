@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import LongTensor, Tensor
 
-from contrapose.errors import ArgumentInvalid, ShapesDiffer
+from contrapose.errors import ArgumentInvalid, SequenceInvalid, ShapesDiffer
 from contrapose.sequence.views import Sequences, crop, mask, numbers_for_two, reorder, two_views
 
 T = 7
@@ -123,3 +123,16 @@ def test_numbers_of_another_shape() -> None:
         two_views(rows([3]), uniform(1, 4))
     with pytest.raises(ShapesDiffer, match=r"\(2,\)"):
         crop(rows([3, 2]), uniform(3))
+
+
+@pytest.mark.parametrize("lengths", [[3, 0], [3, T + 1]])
+def test_a_length_that_there_is_not(lengths: list[int]) -> None:
+    with pytest.raises(SequenceInvalid, match=rf"from {min(lengths)} to {max(lengths)}"):
+        crop(rows([3, 2])._replace(lengths=torch.tensor(lengths)), uniform(2))
+
+
+def test_the_padding_inside_a_sequence() -> None:
+    sequences = rows([3, 2])
+    sequences.items[1, 0] = 0
+    with pytest.raises(SequenceInvalid, match="Sequence 1 holds 0 at place 0"):
+        two_views(sequences, uniform(2, numbers_for_two(T)))

@@ -75,8 +75,9 @@ def next_item_stage(settings: NextItemSettings, finished: Sequence[Any]) -> Stag
     return Stage(rows=lambda data: beginnings_to_learn(data, settings.leave_out, settings.most_beginnings))
 
 
-def refuse_learned(settings: NextItemSettings, data: Data, protocols: Sequence[Any]) -> None:
-    """Raises HeldOutLearned for a protocol whose items to predict are learned from, SequenceInvalid where nothing is left to learn."""
+def refuse_learned(settings: NextItemSettings, data: Data, protocols: Sequence[Any], encoder: SequenceEncoder) -> None:
+    """Raises HeldOutLearned for a protocol whose items to predict are learned from, SequenceInvalid where nothing is left to learn, and what a
+    protocol says of items that the encoder does not know."""
     beginnings_to_learn(data, settings.leave_out, settings.most_beginnings)
     for protocol in protocols:
         if protocol.fingerprint == data.fingerprint and protocol.held_out > settings.leave_out:
@@ -84,3 +85,4 @@ def refuse_learned(settings: NextItemSettings, data: Data, protocols: Sequence[A
                 f"{protocol.name} asks for {protocol.words[0].lower()}{protocol.words[1:]} of {data.source}, which leave_out={settings.leave_out} learns from; "
                 f"set leave_out={protocol.held_out} or more, or measure on other data."
             )
+        protocol.refuse(encoder)

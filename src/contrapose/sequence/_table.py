@@ -165,6 +165,11 @@ def _of_lists(table: Table, values: list[Any]) -> SequenceTable:
             raise SequenceInvalid(
                 f"{table.where(row)}: the sequence is empty, and says nothing of what comes next. Leave such rows out."
             )
+        nested = next((each for each in value if isinstance(each, (list, dict))), None)
+        if nested is not None:
+            raise ValueKind(
+                f"{table.where(row)}: the sequence holds {nested!r} where an item stands, which is a name or a number. Give one list of items a row."
+            )
         if any(each is None or (isinstance(each, str) and not each.strip()) for each in value):
             raise SequenceInvalid(
                 f"{table.where(row)}: the sequence holds an item without a name. Name it, or leave it out."

@@ -73,6 +73,10 @@ class NextItem:
         self.source, self.fingerprint = self.table.source, self.table.fingerprint
         self.training = self.table if training is None else training
 
+    def refuse(self, encoder: SequenceEncoder) -> None:
+        """Raises, before anything is trained or written, ItemUnknown or ProtocolDataInvalid for items that the encoder does not know."""
+        self.questions(encoder)
+
     def score(self, encoder: SequenceEncoder) -> float:
         """Mean NDCG@10: what `select` goes by."""
         return float(self.rank(encoder, (10,))["NDCG@10"].mean())

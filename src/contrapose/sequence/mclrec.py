@@ -102,7 +102,7 @@ class MCLRec(ViewMethod):
         )
 
     def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
-        refuse_learned(self.settings, data, protocols)
+        refuse_learned(self.settings, data, protocols, self.encoder)
 
     def next_stage(self, finished: Sequence[StageRecord]) -> Stage | None:
         return next_item_stage(self.settings, finished)

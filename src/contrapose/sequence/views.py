@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import LongTensor, Tensor
 
-from contrapose.errors import ArgumentInvalid, ShapesDiffer
+from contrapose.errors import ArgumentInvalid, SequenceInvalid, ShapesDiffer
 
 OPERATORS = 3
 
@@ -31,7 +31,7 @@ def crop(sequences: Sequences, uniform: Tensor, *, ratio: float = 0.5) -> Sequen
         uniform: (b,) numbers in [0, 1): where the crop begins.
         ratio: in [0, 1), the share that is cut off; 0.5 in MCLRec's code.
 
-    Raises ArgumentInvalid, ShapesDiffer.
+    Raises ArgumentInvalid, ShapesDiffer, SequenceInvalid.
     """
     items, lengths = _checked(sequences, ratio, uniform, 0)
     kept = (lengths * (1 - ratio)).floor().long().clamp(min=1)
@@ -51,7 +51,7 @@ def mask(sequences: Sequences, uniform: Tensor, *, ratio: float = 0.5) -> Sequen
         uniform: (b, t) numbers in [0, 1): the places with the smallest are masked.
         ratio: in [0, 1); 0.5 in MCLRec's code.
 
-    Raises ArgumentInvalid, ShapesDiffer.
+    Raises ArgumentInvalid, ShapesDiffer, SequenceInvalid.
     """
     items, lengths = _checked(sequences, ratio, uniform, 1)
     count = (lengths * ratio).floor().long()
@@ -69,7 +69,7 @@ def reorder(sequences: Sequences, uniform: Tensor, *, ratio: float = 0.8) -> Seq
         uniform: (b, 1 + t) numbers in [0, 1): where the window begins, and the order within.
         ratio: in [0, 1); 0.8 in MCLRec's code.
 
-    Raises ArgumentInvalid, ShapesDiffer.
+    Raises ArgumentInvalid, ShapesDiffer, SequenceInvalid.
     """
     items, lengths = _checked(sequences, ratio, uniform, 2)
     window = (lengths * ratio).floor().long()[:, None]
@@ -103,12 +103,19 @@ def two_views(
         reorder_ratio: as for `reorder`.
 
     Each ordered pair of operators is as likely as any other (MCLRec's and CL4SRec's code: `random.sample(range(3), k=2)`).
-    Raises ArgumentInvalid, ShapesDiffer.
+    Raises ArgumentInvalid, ShapesDiffer, SequenceInvalid.
     """
     t = sequences.items.shape[1]
     if uniform.shape != (len(sequences.items), numbers_for_two(t)):
         raise ShapesDiffer(
             f"uniform must have shape {(len(sequences.items), numbers_for_two(t))} for items {tuple(sequences.items.shape)}; got {tuple(uniform.shape)}."
+        )
+    places = torch.arange(t, device=sequences.items.device)
+    empty = (sequences.items < 1) & (places < sequences.lengths[:, None])
+    if empty.any():
+        row, place = empty.nonzero()[0].tolist()
+        raise SequenceInvalid(
+            f"Sequence {row} holds {int(sequences.items[row, place])} at place {place}; items are numbered from 1, and 0 stands behind the last one alone."
         )
     first = (uniform[:, 0] * OPERATORS).floor().long()
     second = (first + 1 + (uniform[:, 1] * (OPERATORS - 1)).floor().long()) % OPERATORS
@@ -141,7 +148,7 @@ def _by(
 
 
 def _checked(sequences: Sequences, ratio: float, uniform: Tensor, kind: int) -> Sequences:
-    """The sequences as they are. Raises ArgumentInvalid for a ratio outside [0, 1), ShapesDiffer for numbers of another shape."""
+    """The sequences as they are. Raises ArgumentInvalid for a ratio outside [0, 1), ShapesDiffer for numbers of another shape, SequenceInvalid for lengths."""
     if not 0 <= ratio < 1:
         raise ArgumentInvalid(f"The share of a sequence that a view changes must be from 0 to below 1; got {ratio}.")
     b, t = sequences.items.shape
@@ -149,5 +156,9 @@ def _checked(sequences: Sequences, ratio: float, uniform: Tensor, kind: int) -> 
     if uniform.shape != wanted or sequences.lengths.shape != (b,):
         raise ShapesDiffer(
             f"Items {(b, t)} need lengths {(b,)} and numbers {wanted}; got {tuple(sequences.lengths.shape)} and {tuple(uniform.shape)}."
+        )
+    if b and not 1 <= int(sequences.lengths.min()) <= int(sequences.lengths.max()) <= t:
+        raise SequenceInvalid(
+            f"Sequences in {t} places have from 1 to {t} items; got lengths from {int(sequences.lengths.min())} to {int(sequences.lengths.max())}."
         )
     return sequences
