@@ -114,6 +114,9 @@ def test_a_pickle_within_is_never_opened(tmp_path: Path) -> None:
         ("x,4,2,4,up\n", "", SeriesInvalid, "series 'x' has 3 steps"),
         ("0.25", "inf", SeriesInvalid, "series 'x': channel 'a' is infinite at step 1"),
         ("label", "class", ValueKind, "column 'class' is 'up', not a number"),
+        ("x,3,1,3,up", "x,,1,3,up", ValueMissing, "line 4: 'time' is empty"),
+        ("x,3,1,3,up", ",3,1,3,up", ValueMissing, "line 4: 'series_id' is empty"),
+        (",label", ",domain", ColumnMissing, "no column 'label' .*known: domain, series, series_id"),
     ],
 )
 def test_a_table_that_is_wrong(tmp_path: Path, old: str, new: str, error: type[Exception], said: str) -> None:
@@ -127,6 +130,8 @@ def test_arrays_that_are_wrong() -> None:
         ({"x": np.zeros((2, 9))}, ColumnMissing, "no array 'series'"),
         ({"series": np.zeros((2, 9)), "label": ["a"]}, DataRagged, "'label' has 1 values for 2 series"),
         ([np.zeros((9, 2)), np.zeros((9, 1))], SeriesInvalid, "series 1 of the list has 1 channels, the others 2"),
+        ({"series": np.zeros((2, 9, 2)), "channels": ["a"]}, DataRagged, "'channels' has 1 names for 2 channels"),
+        (np.zeros((2, 9, 1), complex), ValueKind, "series 0 of the array holds complex numbers"),
         (np.full((2, 9), np.nan), SeriesInvalid, "series 0 of the array has no value at all"),
     ):
         with pytest.raises(error, match=said):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from contrapose.errors import ContraposeError, ForecastImpossible, ProtocolUnknown
+import contrapose
+from contrapose.errors import ContraposeError, ForecastImpossible, ProtocolUnknown, SeriesInvalid
 from contrapose.series._forecast import PENALTIES, Forecast, parts_of, ridge_errors
 from contrapose.series._probes import nearest_series, svm_probe
 from contrapose.series.data import read_data
@@ -99,7 +101,7 @@ def test_targets_follow_their_step_within_their_part() -> None:
 
 
 def test_a_forecast_stands_beside_the_last_value_and_raw_ridge() -> None:
-    forecast = Forecast(wave()[None], horizons=(3, 12, 500), context=24)
+    forecast = Forecast(wave()[None], horizons=(3, 12), context=24)
     assert forecast.horizons == [3, 12]
     systems = forecast.evaluate({"untrained": encoder(), "trained": encoder()})["result"]["systems"]
     assert list(systems) == ["untrained", "last value repeated", "ridge on raw values", "trained"]
@@ -123,11 +125,48 @@ def test_parts_by_shares_and_by_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "horizons", "said"), [(400, (200,), "parts have 240, 80 and 80 steps"), (400, (0,), "starts at 1")]
+    ("steps", "horizons", "said"),
+    [
+        (400, (200,), "parts have 240, 80 and 80 steps"),
+        (400, (3, 100), "a forecast of 100 steps needs 302 in the first"),
+        (400, (0,), "starts at 1"),
+        (400, (), "starts at 1"),
+    ],
 )
 def test_a_series_too_short_to_forecast(steps: int, horizons: tuple[int, ...], said: str) -> None:
     with pytest.raises(ForecastImpossible, match=said):
         Forecast(wave(steps)[None], horizons=horizons)
+
+
+def test_of_the_usual_horizons_those_that_fit_are_kept() -> None:
+    assert list(Forecast(wave(400)[None]).horizons) == [24]
+    with pytest.raises(ForecastImpossible, match="400, 0 and 0 steps"):
+        open_protocol("forecast_ett", wave(400)[None], None, None)
+
+
+@pytest.mark.parametrize(("protocol", "wrong"), [("forecast", "other"), ("knn", "gap")])
+@pytest.mark.parametrize("method", ["autotcl", "series_info_nce"])
+def test_series_that_the_encoder_does_not_take_are_refused_before_training(
+    method: str, protocol: str, wrong: str, tmp_path: Path
+) -> None:
+    data = labelled()
+    other = {
+        "series": np.stack([data["series"], data["series"]], axis=-1),
+        "label": data["label"],
+        "split": data["split"],
+    }
+    if wrong == "gap":
+        other["series"] = data["series"].copy()
+        other["series"][5, 3] = np.nan
+    else:
+        other = {"series": np.tile(other["series"][:1], (1, 14, 1))}
+    said = {"gap": r"series 5 of the dict: channel '0' has no value at step 3", "other": r"steps, 1\)"}[wrong]
+    with pytest.raises(SeriesInvalid, match=said):
+        contrapose.train(
+            method, {"series": data["series"]}, on={protocol: other}, out=tmp_path / "run", progress=False,
+            encoder={"hidden": 4, "dim": 4, "depth": 1, "kernels": "1,2"},
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_protocols_and_wrong_data() -> None:

@@ -12,6 +12,7 @@ from contrapose.errors import ForecastImpossible
 from contrapose.evaluation.result import Result, Score
 from contrapose.series._columns import open_table
 from contrapose.series._table import SERIES, SeriesTable
+from contrapose.series.data import refuse_unfit
 from contrapose.series.encoder import CONTEXT, SeriesEncoder, statistics
 from contrapose.training.bar import Bar
 
@@ -51,11 +52,12 @@ class Forecast:
         training: SeriesTable | None = None,
         *,
         sizes: Sequence[int] | None = None,
-        horizons: Sequence[int] = HORIZONS,
+        horizons: Sequence[int] | None = None,
         context: int = CONTEXT,
     ) -> None:
+        """`horizons`: None: those of 24, 48, 168, 336 and 720 steps that every part has room for. Those that are named must all fit."""
         table = open_table(source, columns, FORECAST_SERIES)
-        self.source, self.context = table.source, context
+        self.source, self.context, self.where = table.source, context, table.where
         self.series = table.series
         self.parts = [parts_of(len(series), sizes) for series in self.series]
         self.horizons = fitting(horizons, self.parts, context, table)
@@ -63,6 +65,10 @@ class Forecast:
         spread = np.where(np.array(deviation) > 0, deviation, 1.0)
         self.values = [np.nan_to_num((series - mean) / spread) for series in self.series]
         self.seen = seen_in_training(self.series, self.parts, training)
+
+    def refuse(self, encoder: SeriesEncoder) -> None:
+        """Raises SeriesInvalid, before anything is trained or written, for a series that the encoder does not take."""
+        refuse_unfit(encoder, self.series, self.where)
 
     def score(self, encoder: SeriesEncoder) -> float:
         """1 - MSE / MSE of always saying the training mean, over all horizons: what `select` goes by; larger is better."""
@@ -154,24 +160,28 @@ def parts_of(steps: int, sizes: Sequence[int] | None) -> Parts:
         first, second = int(SHARES[0] * steps), int((SHARES[0] + SHARES[1]) * steps)
         return Parts(slice(0, first), slice(first, second), slice(second, steps))
     first, second, third = np.cumsum(sizes).tolist()
-    return Parts(slice(0, first), slice(first, second), slice(second, min(third, steps)))
+    ends = [min(end, steps) for end in (first, second, third)]
+    return Parts(slice(0, ends[0]), slice(ends[0], ends[1]), slice(ends[1], ends[2]))
 
 
-def fitting(horizons: Sequence[int], parts: Sequence[Parts], context: int, table: SeriesTable) -> list[int]:
-    """The horizons that every part has room for. Raises ForecastImpossible where there is none."""
-    if min(horizons) < 1:
-        raise ForecastImpossible(f"A horizon counts the steps ahead and starts at 1; got {min(horizons)}.")
+def fitting(asked: Sequence[int] | None, parts: Sequence[Parts], context: int, table: SeriesTable) -> list[int]:
+    """The horizons that are asked for; None: of the usual ones those that every part has room for. Raises ForecastImpossible for one that does
+    not fit, or where none does."""
+    horizons = HORIZONS if asked is None else asked
+    if not horizons or min(horizons) < 1:
+        raise ForecastImpossible(f"A horizon counts the steps ahead and starts at 1; got {list(horizons)}.")
     room = [
         min(each.train.stop - context - 2, each.dev.stop - each.dev.start - 2, each.test.stop - each.test.start - 2)
         for each in parts
     ]
     kept = [horizon for horizon in horizons if horizon <= min(room)]
-    if not kept:
+    if not kept or (asked is not None and len(kept) < len(asked)):
         row = int(np.argmin(room))
         train, dev, test = (part.stop - part.start for part in parts[row])
+        wanted = min(horizons) if asked is None else min(set(asked) - set(kept))
         raise ForecastImpossible(
-            f"{table.where(row)}: its parts have {train:,}, {dev:,} and {test:,} steps; a forecast of {min(horizons)} steps needs "
-            f"{context + min(horizons) + 2:,} in the first, of which {context} are context, and {min(horizons) + 2} in each other. Give a longer series."
+            f"{table.where(row)}: its parts have {train:,}, {dev:,} and {test:,} steps; a forecast of {wanted} steps needs "
+            f"{context + wanted + 2:,} in the first, of which {context} are context, and {wanted + 2} in each other. Give a longer series."
         )
     return kept
 

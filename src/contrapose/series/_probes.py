@@ -10,16 +10,17 @@ from numpy.typing import ArrayLike
 
 from contrapose.data.columns import Column
 from contrapose.evaluation.classification import classification
-from contrapose.evaluation.labelled import divide
+from contrapose.evaluation.labelled import Labelled, divide
 from contrapose.evaluation.probing import Encodes, LabelledProtocol, Probe
 from contrapose.evaluation.result import Result
 from contrapose.series._columns import open_table
 from contrapose.series._table import SERIES, SeriesTable
-from contrapose.series.data import length_of
+from contrapose.series.data import length_of, refuse_unfit
 from contrapose.training.bar import Bar
 
 if TYPE_CHECKING:
     from contrapose.evaluation.probes import Rows
+    from contrapose.series.encoder import SeriesEncoder
 
 LABELLED_SERIES = (
     Column(SERIES, "series", "A time series."),
@@ -62,7 +63,15 @@ NOTE = (
 
 
 class SeriesProbe(LabelledProtocol):
-    """A probe on labelled series, beside the nearest raw series."""
+    """A probe on labelled series, beside the nearest raw series. `table`: where the series stand."""
+
+    def __init__(self, table: SeriesTable, probe: Probe, labelled: Labelled) -> None:
+        super().__init__(probe, table.source, table.series, labelled, raw_values, NOTE, Bar)
+        self.table = table
+
+    def refuse(self, encoder: SeriesEncoder) -> None:
+        """Raises SeriesInvalid, before anything is trained or written, for a series that the encoder does not take."""
+        refuse_unfit(encoder, self.table.series, self.table.where)
 
     def evaluate(self, systems: Mapping[str, Encodes]) -> dict[str, Any]:
         entry = super().evaluate(systems)
@@ -92,7 +101,7 @@ def open_probe(
         groups=groups if table.group is None else [*groups, table.group.tolist()],
         least=probe.least,
     )
-    return SeriesProbe(probe, table.source, table.series, labelled, raw_values, NOTE, Bar)
+    return SeriesProbe(table, probe, labelled)
 
 
 def raw_values(train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> dict[str, tuple[Rows, Rows]]:

@@ -26,6 +26,7 @@ from contrapose.errors import (
     SeriesInvalid,
     SeriesUnordered,
     ValueKind,
+    ValueMissing,
     nearest,
 )
 from contrapose.series._table import SERIES, SeriesTable
@@ -106,12 +107,19 @@ def from_arrays(arrays: Mapping[str, Any], rename: Mapping[str, str], source: st
                     f"{source}: '{name}' has {len(values):,} values for {len(series):,} series; give one for each."
                 )
             others[name] = values.tolist()
-    names = [str(name) for name in arrays.get("channels", range(series[0].shape[1]))]
+    count = series[0].shape[1]
+    names = [str(name) for name in arrays.get("channels", range(count))]
+    if len(names) != count:
+        raise DataRagged(f"{source}: 'channels' has {len(names):,} names for {count:,} channels; give one for each.")
     return SeriesTable(series, names, others, source=source)
 
 
 def one_series(values: Any, where: str) -> np.ndarray:
     """(t, c) float64. Raises SeriesInvalid, ValueKind."""
+    if np.iscomplexobj(values):
+        raise ValueKind(
+            f"{where} holds complex numbers; give their parts, or size and angle, as channels of their own."
+        )
     try:
         series = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
@@ -177,12 +185,8 @@ def from_long(table: Table, rename: Mapping[str, str]) -> SeriesTable:
 
 def channel(table: Table, name: str) -> np.ndarray:
     """(n,) float64, NaN where a cell is empty. Raises ValueKind for what is no number."""
-    column = table.arrow(name)
-    found = numbers(column)
-    missing = column.is_null(nan_is_null=True).to_numpy()
-    if is_text(column.type):
-        missing = missing | np.array([not str(value or "").strip() for value in table[name]])
-    wrong = np.flatnonzero(np.isnan(found) & ~missing)
+    found = numbers(table.arrow(name))
+    wrong = np.flatnonzero(np.isnan(found) & ~absent(table, name))
     if len(wrong):
         row = int(wrong[0])
         raise ValueKind(
@@ -192,10 +196,25 @@ def channel(table: Table, name: str) -> np.ndarray:
     return found
 
 
+def absent(table: Table, name: str) -> np.ndarray:
+    """(n,) bool: where a column has no value."""
+    column = table.arrow(name)
+    missing = column.is_null(nan_is_null=True).to_numpy()
+    if is_text(column.type):
+        missing = missing | np.array([not str(value or "").strip() for value in table[name]])
+    return missing
+
+
 def starts_of(table: Table) -> np.ndarray:
     """The first row of each series. Raises SeriesUnordered where the rows of a series do not stand together."""
     if NAME not in table:
         return np.zeros(1, int)
+    nameless = np.flatnonzero(absent(table, NAME))
+    if len(nameless):
+        raise ValueMissing(
+            f"{table.where(int(nameless[0]))}: '{NAME}' is empty ({len(nameless):,} such rows), so it is not known which series the step belongs to. "
+            "Fill it in, or leave the row out."
+        )
     ids = np.array([str(value) for value in table[NAME]])
     starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
     firsts: dict[str, int] = {}
@@ -208,7 +227,15 @@ def starts_of(table: Table) -> np.ndarray:
 
 
 def refuse_disorder(table: Table, time: str, starts: np.ndarray) -> None:
-    """Raises SeriesUnordered where times do not rise within a series; times that are neither numbers nor dates of ISO 8601 are not judged."""
+    """Raises SeriesUnordered where times do not rise within a series, ValueMissing for a step without one.
+
+    Times that are neither numbers nor dates of ISO 8601 are not judged.
+    """
+    untimed = np.flatnonzero(absent(table, time))
+    if len(untimed):
+        raise ValueMissing(
+            f"{table.where(int(untimed[0]))}: '{time}' is empty ({len(untimed):,} such rows), so the step has no place. Fill it in, or leave the row out."
+        )
     moments = moments_of(table.arrow(time))
     if moments is None:
         return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -134,6 +134,11 @@ class AutoTCL(Method):
         )
         if s.average:
             self.averaged = MeanOfWeights(self.encoder, s.average_from)
+
+    def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
+        """Raises SeriesInvalid for series to measure on that the encoder does not take."""
+        for protocol in protocols:
+            protocol.refuse(self.encoder)
 
     def prepare(self, data: Data, previous: Method | None) -> None:
         if self.settings.local_weight:

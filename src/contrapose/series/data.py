@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import LongTensor, Tensor
 from contrapose.data.batches import Data, Rows
 from contrapose.data.check import CheckReport, Problem
 from contrapose.data.columns import GROUP, Column
+from contrapose.data.faults import missing_columns
 from contrapose.data.plain import plain_columns
 from contrapose.data.readers import read
 from contrapose.errors import ColumnUnknown, ContraposeError, DataEmpty, SeriesInvalid, ValueKind, nearest
@@ -46,7 +47,7 @@ def read_data(
     strict: False reads without the check of values; what cannot be read at all still raises.
 
     A value that is missing (an empty cell, NaN) is NaN; whether that is allowed, the encoder says (`missing`).
-    Raises what `read` raises, SeriesInvalid, SeriesUnordered, DataRagged, DataDamaged.
+    Raises what `read` raises, SeriesInvalid, SeriesUnordered, ValueMissing, DataRagged, DataDamaged.
     """
     rename = dict(rename or {})
     known = [*(column.name for column in needs), NAME, TIME, *WHOLE, GROUP]
@@ -72,6 +73,9 @@ def read_data(
     if not len(kept):
         raise DataEmpty(f"{table.source}: none of the {len(table):,} series has any value.")
     others = [column for column in needs if column.name != SERIES]
+    lacking = missing_columns(kept, others)
+    if lacking is not None:
+        raise lacking
     if others:
         numbered = kept.renumbered()
         checked = read(numbered.others, needs=others, drop_empty=drop_empty)
@@ -199,6 +203,12 @@ def check_data(table: SeriesTable, card: Card, encoder: SeriesEncoder, batch_siz
         false_negatives=None,
         problems=tuple(problems),
     )
+
+
+def refuse_unfit(encoder: SeriesEncoder, series: Sequence[np.ndarray], where: Callable[[int], str]) -> None:
+    """Raises SeriesInvalid for the first series that the encoder does not take; `where(row)` names it."""
+    for row, values in enumerate(series):
+        encoder.prepared(values, where(row))
 
 
 def values_of(table: SeriesTable, column: str, encoder: Any) -> Arrays:

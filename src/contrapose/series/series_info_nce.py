@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -71,6 +71,11 @@ class SeriesInfoNCE(ViewMethod):
     def build(self, facts: Facts) -> None:
         if self.settings.average:
             self.averaged = MeanOfWeights(self.encoder, self.settings.average_from)
+
+    def refuse(self, data: Data, protocols: Sequence[Any] = ()) -> None:
+        """Raises SeriesInvalid for series to measure on that the encoder does not take."""
+        for protocol in protocols:
+            protocol.refuse(self.encoder)
 
     def prepare(self, data: Data, previous: Method | None) -> None:
         if self.settings.local_weight:
