@@ -14,6 +14,7 @@ from contrapose.errors import ArchitectureInvalid, SettingInvalid, UsageInvalid
 from contrapose.image_text.growclip import GrowCLIP, held_out, increments, rows_of
 from contrapose.training.interrupts import Stopped
 from contrapose.training.method import StageRecord
+from contrapose.training.settings import parse_settings
 from tests.image_text.tiny import pictures
 from tests.tiny import tiny
 from tests.torchrun import opened
@@ -126,6 +127,11 @@ def test_a_budget_that_leaves_nothing_to_grow_is_refused_before_training(setting
             "growclip", pictures(40), encoder="growing", out=tmp_path / "run", progress=False, settings=settings
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_an_increment_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SettingInvalid, match="increment is 2 of 2, counted from 0"):
+        parse_settings(GrowCLIP.Settings, {"increments": "1,1", "increment": "2"}, owner="growclip")
 
 
 def test_an_increment_without_rows_is_refused(tmp_path: Path) -> None:

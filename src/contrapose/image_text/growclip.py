@@ -98,6 +98,10 @@ class GrowCLIP(CLIP):
         def some(self) -> GrowCLIP.Settings:
             if not self.increments:
                 raise ValueError("increments is empty; give the sizes of one or more, relative to each other")
+            if self.increment >= len(self.increments):
+                raise ValueError(
+                    f"increment is {self.increment} of {len(self.increments)}, counted from 0; leave it out, stages fill it in"
+                )
             return self
 
     def build(self, facts: Facts) -> None:
