@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from contrapose.data.batches import Batch, Facts, seeded
+from contrapose.errors import NoNegatives, ShapesDiffer
 from contrapose.graph.adameow import AdaMEOW, Weigher, learned_info_nce
 from contrapose.graph.data import Nodes, open_data
 from contrapose.graph.encoder import open_encoder
@@ -57,3 +58,12 @@ def test_a_step_and_its_value_at_chance(nodes: Nodes, weighting: bool) -> None:
     assert method.chance(batch)["info_nce"] == pytest.approx(
         term.item(), abs=0.7
     )  # at the start the vectors say little
+
+
+def test_views_that_do_not_fit_and_a_row_alone() -> None:
+    weigher = Weigher(5, 4).double()
+    with pytest.raises(ShapesDiffer, match=r"\(4, 5\) and \(3, 5\)"):
+        learned_info_nce(unit(4, 0), unit(3, 1), weigher, temperature=0.7)
+    for rows in (0, 1):
+        with pytest.raises(NoNegatives, match=f"{rows} row"):
+            learned_info_nce(unit(rows, 0), unit(rows, 1), weigher, temperature=0.7)

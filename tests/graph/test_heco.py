@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import elu, leaky_relu, normalize
 
-from contrapose.errors import ArgumentInvalid, GraphAbsent
+from contrapose.errors import ArgumentInvalid, GraphAbsent, ShapesDiffer
 from contrapose.graph.data import Graph, MetaPath, Nodes, read_data
 from contrapose.graph.encoder import open_encoder
 from contrapose.graph.heco import HeCo, SchemaView, among, heco_loss, positive_pairs
@@ -76,3 +76,18 @@ def test_an_encoder_without_its_graph_is_refused(nodes: Nodes) -> None:
 
 def test_paths_know_their_first_step() -> None:
     assert MetaPath.parse("a-b-c-b-a").half == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "pairs", "balance", "error", "says"),
+    [
+        (3, 4, [[0, 1, 2], [0, 1, 2]], 0.5, ShapesDiffer, "one shape"),
+        (0, 0, [[], []], 0.5, ShapesDiffer, "n above 0"),
+        (3, 3, [[0, 1, 2], [0, 1, 3]], 0.5, ArgumentInvalid, "rows 0 to 2; got 0 to 3"),
+        (3, 3, [[0, 1, 2], [0, 1, 2]], 1.5, ArgumentInvalid, "balance"),
+    ],
+)
+def test_what_the_loss_refuses(x: int, y: int, pairs: list, balance: float, error: type, says: str) -> None:
+    chosen = torch.tensor(pairs, dtype=torch.long)
+    with pytest.raises(error, match=says):
+        heco_loss(torch.ones(x, 2), torch.ones(y, 2), chosen, temperature=0.5, balance=balance)

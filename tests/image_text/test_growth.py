@@ -117,3 +117,8 @@ def test_inheriting_leaves_the_old_tensor_alone() -> None:
     before = copy.deepcopy(old)
     assert inherit(old, torch.zeros(3, 3), 0.5)[:2, :2].unique().tolist() == [0.5]
     assert torch.equal(old, before)
+
+
+def test_an_unknown_coordinate_is_named() -> None:
+    with pytest.raises(ArchitectureInvalid, match="'width' is nothing that grows; known: image"):
+        larger(SMALL, ("image", "width"), 1, 1.25, 2.0)

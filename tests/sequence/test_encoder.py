@@ -201,3 +201,11 @@ def test_a_folder_of_another_modality(tmp_path: Path) -> None:
     (tmp_path / "contrapose.json").write_text('{"encoders": {"encoder": {"name": "minilm"}}}')
     with pytest.raises(ModelFolderInvalid, match="no encoder of sequences"):
         open_encoder(str(tmp_path))
+
+
+def test_of_no_sequences_there_are_no_vectors() -> None:
+    encoder = SequenceEncoder("abc", EncoderOptions(**ENCODER)).eval()
+    assert encoder.encode([], progress=False).shape == (0, encoder.dim)
+    assert encoder.recommend([], k=2, progress=False) == []
+    none = {"items": torch.zeros(0, 3, dtype=torch.long), "lengths": torch.zeros(0, dtype=torch.long)}
+    assert encoder(none).shape == (0, encoder.dim)

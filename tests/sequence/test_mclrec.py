@@ -120,6 +120,8 @@ def test_an_augmenter_gives_unit_vectors_of_the_same_size() -> None:
 
 
 def test_an_augmenter_of_another_size() -> None:
+    with pytest.raises(ShapesDiffer, match=r"takes \(b, 8\)"):
+        Augmenter(8)(torch.ones(2, 5))
     with pytest.raises(ShapesDiffer, match="8 dimensions; its last layer gives 6"):
         Augmenter(8, out=6)
 

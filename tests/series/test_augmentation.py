@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from contrapose.errors import ArgumentInvalid
+from contrapose.errors import ArgumentInvalid, ContraposeError, ShapesDiffer
 from contrapose.series._augmentation import (
     AugmentationNetwork,
     augmented,
@@ -13,6 +15,7 @@ from contrapose.series._augmentation import (
     expected_mask,
     kept_share,
     mean_discrepancy,
+    official_smoothness,
     total_variation,
 )
 
@@ -71,3 +74,24 @@ def test_the_network_gives_a_logit_and_a_scale_for_every_value() -> None:
     logits, scale = AugmentationNetwork(3, dim=5, hidden=4, depth=1)(torch.randn(2, 11, 3))
     assert logits.shape == scale.shape == (2, 11, 3)
     assert ((scale > 0) & (scale < 1)).all()
+
+
+def smooth(first: list[int], second: list[int]) -> torch.Tensor:
+    return official_smoothness(numbers(2, 5, 1), torch.tensor(first), torch.tensor(second))
+
+
+BAD = {
+    "noise of another shape": (lambda: concrete_mask(numbers(2, 3, 1), numbers(3, 1), bias=0.1, stretch=0.0), ShapesDiffer),
+    "a stretch below 0": (lambda: concrete_mask(numbers(2, 3, 1), numbers(2, 3, 1), bias=0.1, stretch=-1.0), ArgumentInvalid),
+    "samples of two sizes": (lambda: mean_discrepancy(numbers(3, 2), numbers(2, 2)), ShapesDiffer),
+    "no sample": (lambda: mean_discrepancy(numbers(0, 2), numbers(0, 2)), ShapesDiffer),
+    "a single step": (lambda: total_variation(numbers(2, 1, 3)), ShapesDiffer),
+    "a first step at the end": (lambda: smooth([4], [2]), ArgumentInvalid),
+    "a second step outside": (lambda: smooth([1], [5]), ArgumentInvalid),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "error"), BAD.values(), ids=BAD)
+def test_what_does_not_fit(call: Callable[[], torch.Tensor], error: type[ContraposeError]) -> None:
+    with pytest.raises(error):
+        call()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from contrapose.errors import ArgumentInvalid, ShapesDiffer
+from contrapose.errors import ArgumentInvalid, ShapesDiffer, TemperatureInvalid
 from contrapose.series._contrast import local_contrast, neighbour_contrast, pooled, random_start, window_vectors
 
 
@@ -73,3 +73,14 @@ def test_a_random_start_leaves_room_for_all_windows() -> None:
     lengths = torch.tensor([20, 23, 23, 4])
     start = random_start(torch.tensor([0.999, 0.999, 0.0, 0.5], dtype=torch.float64), lengths, 5)
     assert start.tolist() == [0, 3, 0, 2]  # the last has no windows
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_none(temperature: float) -> None:
+    with pytest.raises(TemperatureInvalid):
+        neighbour_contrast(torch.ones(2, 5, 3), temperature=temperature)
+
+
+def test_a_series_without_steps_has_no_maximum() -> None:
+    with pytest.raises(ShapesDiffer, match=r"\(2, 0, 3\)"):
+        pooled(torch.ones(2, 0, 3))

@@ -12,6 +12,7 @@ from torch.nn.functional import linear, logsigmoid
 from torch.utils.checkpoint import checkpoint
 
 from contrapose.data.batches import Batch, Data, Facts
+from contrapose.errors import NoNegatives, ShapesDiffer
 from contrapose.graph._contrast import GraphSettings, projected, refuse_processes, whole_batches
 from contrapose.graph.data import NODE
 from contrapose.objectives import PairWeight, info_nce, log_partition
@@ -121,8 +122,13 @@ def log_weight(left: Tensor, right: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
 def learned_info_nce(fine: Tensor, coarse: Tensor, weigher: Weigher, *, temperature: float) -> Tensor:
     """-log exp(f_i · c_i / t) / sum_j gamma_ij exp(f_i · c_j / t), the mean over i, j = i included; gamma from `weigher`, with gradients.
 
-    fine and coarse: (n, d) unit rows. In tiles, whose weights are computed again for the gradient.
+    fine and coarse: (n, d) unit rows. In tiles, whose weights are computed again for the gradient. Raises ShapesDiffer, and NoNegatives for fewer
+    than two rows.
     """
+    if fine.ndim != 2 or fine.shape != coarse.shape:
+        raise ShapesDiffer(f"both views must have one shape (n, d); got {tuple(fine.shape)} and {tuple(coarse.shape)}.")
+    if len(fine) < 2:
+        raise NoNegatives(f"{len(fine)} row(s): negatives are the other rows, so at least two are needed.")
     left, right = weigher.halves(fine, coarse)
     second = weigher.second
 

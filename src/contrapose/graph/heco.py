@@ -13,7 +13,7 @@ from torch import LongTensor, Tensor, nn
 from torch.nn.functional import dropout, elu, leaky_relu, normalize
 
 from contrapose.data.batches import Batch, Data, Facts
-from contrapose.errors import ArgumentInvalid, GraphAbsent
+from contrapose.errors import ArgumentInvalid, GraphAbsent, ShapesDiffer
 from contrapose.graph._contrast import GraphSettings, refuse_processes, whole_batches
 from contrapose.graph._graph import Graph, MetaPath
 from contrapose.graph._structure import cached_neighbours
@@ -21,6 +21,7 @@ from contrapose.graph.data import NODE
 from contrapose.graph.encoder import SemanticAttention
 from contrapose.graph.views import most_alike
 from contrapose.objectives import log_partition
+from contrapose.objectives._arguments import check_number
 from contrapose.training.method import Card, Method, Terms
 
 SLOPE = 0.01  # of the leaky ReLU of attention, torch's own default, as in the official code
@@ -125,10 +126,19 @@ def heco_loss(
     """Both directions of -log (sum over positives of exp(cos / t) / sum over all), weighed by `balance` and 1 - balance; a scalar.
 
     meta_path and schema: (n, d), any length. positives: pairs (2, e) of an anchor and one of its positives, or bool (n, n); every anchor has one
-    at least. In tiles over all pairs. Raises ArgumentInvalid for an anchor without a positive.
+    at least. In tiles over all pairs. Raises ShapesDiffer, and ArgumentInvalid for an anchor without a positive, a row that there is not, a balance
+    outside [0, 1].
     """
+    n = len(meta_path)
+    if meta_path.ndim != 2 or meta_path.shape != schema.shape or not n:
+        raise ShapesDiffer(
+            f"both views must have one shape (n, d), n above 0; got {tuple(meta_path.shape)} and {tuple(schema.shape)}."
+        )
+    check_number("balance", balance, 0, 1)
     pairs = positives.nonzero().T if positives.dtype == torch.bool else positives
-    if len(torch.unique(pairs[0])) < len(meta_path):
+    if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < n:
+        raise ArgumentInvalid(f"positives name rows 0 to {n - 1}; got {int(pairs.min())} to {int(pairs.max())}.")
+    if len(torch.unique(pairs[0])) < n:
         raise ArgumentInvalid("every anchor needs a positive, which may be itself.")
     there, back = (one_way(x, y, pairs, temperature) for x, y in ((meta_path, schema), (schema, meta_path)))
     return balance * there + (1 - balance) * back

@@ -70,8 +70,11 @@ def larger(
         widening: factor of the MLPs' width, above 1.
         budget: largest ratio of `parameters`, new to old.
 
-    Raises ArchitectureInvalid where nothing but standing still is within the budget.
+    Raises ArchitectureInvalid for an unknown coordinate, and where nothing but standing still is within the budget.
     """
+    unknown = next((name for name in coordinates if name not in COORDINATES), None)
+    if unknown is not None:
+        raise ArchitectureInvalid(f"'{unknown}' is nothing that grows; known: {', '.join(COORDINATES)}.")
     steps = {
         **{name: replace(old, **{name: getattr(old, name) + blocks}) for name in ("image", "text", "shared")},
         "hidden": replace(old, hidden=max(old.hidden + 1, round(old.hidden * widening))),

@@ -19,7 +19,7 @@ SCORES = 2**22  # dot products that stand in memory at once
 class Augmenter(nn.Module):
     """A small perceptron on sequence vectors, (b, d) to unit vectors (b, d): linear layers with exact GELU between them, then x / |x|.
 
-    Raises ShapesDiffer when the last layer does not give back d dimensions.
+    Raises ShapesDiffer for vectors of other dimensions, and when the last layer does not give back d of them.
     """
 
     def __init__(self, dim: int, widths: Sequence[int] = (32, 16), out: int | None = None) -> None:
@@ -29,10 +29,15 @@ class Augmenter(nn.Module):
             raise ShapesDiffer(
                 f"An augmenter's vectors are compared with those it starts from, of {dim} dimensions; its last layer gives {out}."
             )
+        self.dim = dim
         sizes = [dim, *widths, dim]
         self.layers = nn.ModuleList(nn.Linear(m, n) for m, n in pairwise(sizes))
 
     def forward(self, vectors: Tensor) -> Tensor:
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise ShapesDiffer(
+                f"An augmenter of {self.dim} dimensions takes (b, {self.dim}); got {tuple(vectors.shape)}."
+            )
         *hidden, last = self.layers
         for layer in hidden:
             vectors = functional.gelu(layer(vectors))

@@ -104,6 +104,8 @@ class SequenceEncoder(Encoder):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """(b, dim) for b sequences. Raises SequenceInvalid for an empty one, and for a number that is no item's."""
         items, lengths = inputs["items"], inputs["lengths"]
+        if not len(lengths):
+            return self.transformer.items.weight.new_zeros(0, self.dim)
         least, most = int(lengths.min()), int(lengths.max())
         if least < 1 or most > min(self.max_length, items.shape[1]):
             raise SequenceInvalid(
@@ -136,7 +138,9 @@ class SequenceEncoder(Encoder):
         lengths = torch.tensor([len(each) for each in numbers], dtype=torch.long)
         vectors = np.empty((len(numbers), self.dim), dtype=np.float32)
         with evaluating(self, self.device, precision), Bar("Encoding", len(numbers), shown=progress) as bar:
-            for rows in lengths.argsort(stable=True, descending=True).split(batch_size or BATCH):
+            for rows in (
+                lengths.argsort(stable=True, descending=True).split(batch_size or BATCH) if len(lengths) else ()
+            ):
                 items = torch.zeros(len(rows), int(lengths[rows].max()), dtype=torch.long)
                 for place, row in enumerate(rows.tolist()):
                     items[place, : len(numbers[row])] = torch.from_numpy(numbers[row])

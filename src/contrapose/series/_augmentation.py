@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import LongTensor, Tensor, nn
 
-from contrapose.errors import ArgumentInvalid
+from contrapose.errors import ArgumentInvalid, ShapesDiffer
+from contrapose.objectives._arguments import check_number
 from contrapose.series._network import DilatedConvolutions, at_least_float32
 
 KERNELS = 5  # radial basis functions, each twice as wide as the one before
@@ -35,8 +36,12 @@ def concrete_mask(logits: Tensor, noise: Tensor, *, bias: float, stretch: float,
     With noise u in [0, 1) and e = (2 bias - 1) u + 1 - bias, s = sigmoid(log e - log(1 - e) + logits), widened to s (1 + stretch) - stretch
     and cut to [0, 1]: a binary concrete variable at temperature 1, as Louizos et al. (2018) make it. `hard`: 1 where it is above 1/2 and 0
     elsewhere, with the gradient of the soft one. The official code hands in the probability h itself for logits (`mask_logits`).
-    Raises ArgumentInvalid for a bias outside (0, 1/2): at 0 the logarithm has no end, at 1/2 nothing is random.
+    Raises ArgumentInvalid for a bias outside (0, 1/2): at 0 the logarithm has no end, at 1/2 nothing is random; and for a stretch below 0.
+    ShapesDiffer for noise of another shape.
     """
+    if logits.shape != noise.shape:
+        raise ShapesDiffer(f"a mask needs a number for each logit, {tuple(logits.shape)}; got {tuple(noise.shape)}.")
+    check_number("stretch", stretch, least=0)
     if not 0 < bias < 0.5:
         raise ArgumentInvalid(f"gumbel_bias must lie between 0 and 0.5, both left out; got {bias}.")
     e = (2 * bias - 1) * noise + (1 - bias)
@@ -63,8 +68,12 @@ def mean_discrepancy(x: Tensor, y: Tensor) -> Tensor:
     """Squared maximum mean discrepancy of two samples (b, d): mean of K_xx + K_yy - K_xy - K_yx, diagonals included.
 
     K is a sum of five Gaussian kernels exp(-|x - y|² / w); w is the mean squared distance over all ordered pairs of the 2b rows, a quarter of
-    it for the first kernel, and doubles. It has no gradient. 0 where all rows are one.
+    it for the first kernel, and doubles. It has no gradient. 0 where all rows are one. Raises ShapesDiffer unless both are (b, d), b above 0.
     """
+    if x.ndim != 2 or x.shape != y.shape or not len(x):
+        raise ShapesDiffer(
+            f"both samples must have one shape (b, d), of one row at least; got {tuple(x.shape)} and {tuple(y.shape)}."
+        )
     rows = torch.cat([x, y])
     n = len(rows)
     squares = (rows.unsqueeze(0) - rows.unsqueeze(1)).square().sum(dim=-1)
@@ -87,7 +96,9 @@ def kept_share(h: Tensor, inside: Tensor | None = None) -> Tensor:
 
 
 def total_variation(h: Tensor, inside: Tensor | None = None) -> Tensor:
-    """Mean |h_t - h_(t+1)| over time and channels, for each series: (b, t, c) to (b,)."""
+    """Mean |h_t - h_(t+1)| over time and channels, for each series: (b, t, c) to (b,). Raises ShapesDiffer for fewer than two steps."""
+    if h.ndim != 3 or h.shape[1] < 2:
+        raise ShapesDiffer(f"a variation over time needs (b, t, c) with two steps at least; got {tuple(h.shape)}.")
     steps = (h[:, :-1] - h[:, 1:]).abs().mean(dim=-1)
     return mean_over_time(steps, None if inside is None else inside[:, :-1] & inside[:, 1:])
 
@@ -97,7 +108,16 @@ def official_smoothness(h: Tensor, first: LongTensor, second: LongTensor) -> Ten
 
     |h_s0 - h_(s0-1)| + |h_s0 - h_(s0+1)|, plus |h_s0 - h_s1| where s1 - s0 > 1 and 1 - |h_s0 - h_s1| elsewhere. The n steps are drawn one for
     each series and then read in all of them. Its third part draws far steps together and pushes near ones apart, against what the paper says.
+    Before step 0 stands the last one, as in the official code's indexing.
+    Raises ArgumentInvalid for a first step that none follows, or a second one outside the series.
     """
+    t = h.shape[1]
+    if len(first) and not (int(first.min()) >= 0 and int(first.max()) <= t - 2):
+        raise ArgumentInvalid(
+            f"first steps have one behind them, 0 to {t - 2}; got {int(first.min())} to {int(first.max())}."
+        )
+    if len(second) and not (int(second.min()) >= 0 and int(second.max()) < t):
+        raise ArgumentInvalid(f"second steps are 0 to {t - 1}; got {int(second.min())} to {int(second.max())}.")
     here, there = h[:, first], h[:, second]
     apart = (here - there).abs()
     far = ((second - first) > 1).to(h)[None, :, None]

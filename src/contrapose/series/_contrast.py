@@ -6,6 +6,7 @@ import torch
 from torch import LongTensor, Tensor, nn
 
 from contrapose.errors import ArgumentInvalid, ShapesDiffer
+from contrapose.objectives._arguments import check_temperature
 
 LEAST_WINDOWS = 4  # with three, a window at an end has no negative left
 
@@ -15,7 +16,7 @@ def pooled(steps: Tensor, inside: Tensor | None = None) -> Tensor:
 
     `inside`: bool (b, t), True on steps that belong to the series; None: all. A gradient goes to the first step that has the largest value.
     """
-    if steps.ndim != 3:
+    if steps.ndim != 3 or not steps.shape[1]:
         raise ShapesDiffer(f"representations of steps have shape (b, t, d); got {tuple(steps.shape)}.")
     if inside is not None:
         steps = steps.masked_fill(~inside.unsqueeze(-1), -torch.inf)
@@ -57,8 +58,9 @@ def neighbour_contrast(windows: Tensor, *, temperature: float = 1.0) -> Tensor:
     The positive of window i is i + 1, of the last one the last but one. Negatives are all windows but i itself, its neighbours, and at the two
     ends the second neighbour too, so that each has k - 3. Products, not cosines: windows are the maxima of unit steps.
     With z the products / temperature, the loss is the mean over i of log(e^z+ + sum of e^z-) - z+; log(k - 2) where all products are equal.
-    Raises ArgumentInvalid for fewer than four windows.
+    Raises ArgumentInvalid for fewer than four windows, TemperatureInvalid.
     """
+    check_temperature(temperature)
     k = windows.shape[1]
     if k < LEAST_WINDOWS:
         raise ArgumentInvalid(

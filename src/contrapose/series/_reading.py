@@ -116,12 +116,11 @@ def from_arrays(arrays: Mapping[str, Any], rename: Mapping[str, str], source: st
 
 def one_series(values: Any, where: str) -> np.ndarray:
     """(t, c) float64. Raises SeriesInvalid, ValueKind."""
-    if np.iscomplexobj(values):
-        raise ValueKind(
-            f"{where} holds complex numbers; give their parts, or size and angle, as channels of their own."
-        )
     try:
-        series = np.asarray(values, dtype=np.float64)
+        given = np.asarray(values)
+        if np.iscomplexobj(given):
+            raise ValueKind(f"{where} holds complex numbers; give their parts, or size and angle, as channels.")
+        series = given.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueKind(
             f"{where} holds something else than numbers, or steps with different numbers of channels."

@@ -193,6 +193,8 @@ class SeriesEncoder(Encoder):
         The vector of step s is that of the last step of the window from s - context to s, TS2Vec's protocol for forecasts; what would lie
         before the series is missing. `series`: (t, c), or (t,).
         """
+        if context < 0:
+            raise UsageInvalid(f"context is how many steps before it a step sees, 0 or more; got {context}.")
         ready = torch.from_numpy(self.prepared(series, "the series")).float()
         before = torch.full((context, ready.shape[1]), torch.nan)
         windows = torch.cat([before, ready]).unfold(0, context + 1, 1).transpose(1, 2)  # (t, context + 1, c), a view
@@ -207,7 +209,10 @@ class SeriesEncoder(Encoder):
     def prepared(self, values: Any, where: str) -> np.ndarray:
         """A series as the network takes it: checked, without the padding at its end, scaled; float64 (t, c). Raises SeriesInvalid."""
         try:
-            series = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
+            given = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+            if np.iscomplexobj(given):
+                raise SeriesInvalid(f"{where} holds complex numbers; give their parts, or size and angle, as channels.")
+            series = given.astype(np.float64)
         except (TypeError, ValueError):
             raise SeriesInvalid(
                 f"{where} holds something else than numbers; a series is an array of (steps, channels)."
