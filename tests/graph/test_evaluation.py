@@ -98,6 +98,13 @@ def test_labels_that_cannot_be_measured_on(rows: list, says: str, graph: Graph) 
         open_protocol("classes", rows, None, read_data(graph))
 
 
+@pytest.mark.parametrize("labels", [["a"] * 4, list("abcd")])
+def test_clusters_need_two_labels_and_fewer_than_nodes(labels: list[str], graph: Graph) -> None:
+    rows = [{"node": node, "label": label} for node, label in enumerate(labels)]
+    with pytest.raises(ProtocolDataInvalid, match="4 nodes with"):
+        open_protocol("clusters", rows, None, read_data(graph))
+
+
 def test_an_unknown_protocol(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(ProtocolUnknown, match="classes"):
         open_protocol("class", tmp_path, None, read_data(graph))

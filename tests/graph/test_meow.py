@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from torch.nn.functional import normalize
 
 import contrapose
 from contrapose.data.batches import Facts
-from contrapose.errors import ArgumentInvalid, NoNegatives, ProcessesTooMany, SettingInvalid, ShapesDiffer
+from contrapose.errors import (
+    ArgumentInvalid,
+    ContraposeError,
+    NoNegatives,
+    NonFinite,
+    ProcessesTooMany,
+    SettingInvalid,
+    ShapesDiffer,
+    TemperatureInvalid,
+)
 from contrapose.evaluation import linear_probe
 from contrapose.graph import _contrast
 from contrapose.graph.data import Nodes, open_data
@@ -81,6 +91,32 @@ def test_density_refuses_what_does_not_fit() -> None:
         density(torch.ones(3), torch.zeros(2, dtype=torch.long), 2, temperature=0.4)
     with pytest.raises(ArgumentInvalid, match="0 to 1"):
         density(torch.ones(2), torch.tensor([0, 2]), 2, temperature=0.4)
+
+
+def test_clusters_of_one_row_each_have_the_temperature_for_concentration() -> None:
+    assert density(torch.rand(3), torch.arange(3), 3, temperature=0.4).tolist() == pytest.approx([0.4] * 3)
+
+
+TWO = Clusters(torch.tensor([0, 1, 1]), unit(2, 4), torch.full((2,), 0.4).double())
+MISFITS = {
+    "no clustering": (lambda: times_apart([]), ArgumentInvalid, "no clustering"),
+    "rows with NaN": (lambda: clusters(unit(9, 4) * math.nan, 3, temperature=0.4), NonFinite, "NaN"),
+    "a word": (lambda: clusters(unit(9, 4), 3, temperature=0.4, concentration="far"), ArgumentInvalid, "'far'"),
+    "a temperature": (lambda: clusters(unit(9, 4), 3, temperature=-1.0), TemperatureInvalid, "positive"),
+    "a denominator": (lambda: prototype_nce(unit(3, 4), TWO, denominator="mean"), ArgumentInvalid, "'mean'"),
+    "clusters of other rows": (lambda: prototype_nce(unit(4, 4), TWO), ShapesDiffer, "4 rows"),
+    "rows of length 2": (
+        lambda: weighed_info_nce(unit(7, 4), 2 * unit(7, 4), OWN, temperature=0.4, strict=True),
+        ArgumentInvalid,
+        "fine must have rows of length 1; row 0 has 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "kind", "says"), MISFITS.values(), ids=MISFITS)
+def test_what_does_not_fit_is_said(call: Callable[[], object], kind: type[ContraposeError], says: str) -> None:
+    with pytest.raises(kind, match=says):
+        call()
 
 
 @pytest.mark.parametrize("assignment", ["product", "nearest"])

@@ -169,7 +169,11 @@ class NodeClusters:
 
     def __init__(self, source: Any, columns: Mapping[str, str] | None = None, training: Nodes | None = None) -> None:
         self.labelled = LabelledNodes.read(source, columns, training)
-        self.source = self.labelled.source
+        self.source, rows, kinds = self.labelled.source, len(self.labelled.nodes), len(np.unique(self.labelled.labels))
+        if not 2 <= kinds < rows:
+            raise ProtocolDataInvalid(
+                f"{self.source}: {rows} nodes with {kinds} different labels; clusters are held against two labels at least, and fewer than nodes."
+            )
 
     def score(self, encoder: Encodes) -> float:
         """NMI, the mean over ten starts."""

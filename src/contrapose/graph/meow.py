@@ -16,6 +16,7 @@ from contrapose.graph._contrast import GraphSettings, projected, refuse_processe
 from contrapose.graph._options import Counts
 from contrapose.graph.data import NODE
 from contrapose.objectives import PairWeight, decoupled, info_nce, log_partition
+from contrapose.objectives._arguments import check_choice, check_rows, check_temperature
 from contrapose.training.method import Card, Method, Terms
 
 ITERATIONS = 20  # of k-means, as in the official code
@@ -175,10 +176,14 @@ def clusters(
     """k-means of (n, d) unit rows into k clusters, by scikit-learn from one random start, 20 iterations at most.
 
     assignment: "product", the centroid with the largest x · c, c the mean of its rows and not normalised (official); or "nearest".
-    concentration: see `density`. The same seed gives the same clusters. Raises ArgumentInvalid unless 2 <= k < n.
+    concentration: see `density`. The same seed gives the same clusters. Raises ArgumentInvalid unless 2 <= k < n and for an unknown word,
+    ShapesDiffer, NonFinite, TemperatureInvalid.
     """
     from sklearn.cluster import KMeans
 
+    check_rows("vectors", vectors, ("n", "d"))
+    check_choice("concentration", concentration, ("similarity", "distance"))
+    check_choice("assignment", assignment, ("product", "nearest"))
     if not 2 <= k < len(vectors):
         raise ArgumentInvalid(f"k, the number of clusters, is at least 2 and below the {len(vectors)} rows; got {k}.")
     rows = vectors.detach().float()
@@ -203,8 +208,10 @@ def density(values: Tensor, own: LongTensor, k: int, *, temperature: float) -> T
 
     values: (n,), of each row with its cluster's centroid: the inner product (official), or the squared distance (PCL, Li et al., 2021).
     own: (n,), its cluster. Of a cluster with more than one row, mean(sqrt(value)) / log(rows + 5); the others take the largest. Then cut to the
-    10th and 90th percentile and scaled to a mean of `temperature`. Raises ShapesDiffer, ArgumentInvalid.
+    10th and 90th percentile and scaled to a mean of `temperature`, which all are where no cluster has two rows with a value above 0.
+    Raises ShapesDiffer, ArgumentInvalid, TemperatureInvalid.
     """
+    check_temperature(temperature)
     if values.shape != own.shape or values.ndim != 1:
         raise ShapesDiffer(
             f"values and own hold one number for each row, (n,); got {tuple(values.shape)} and {tuple(own.shape)}."
@@ -215,12 +222,19 @@ def density(values: Tensor, own: LongTensor, k: int, *, temperature: float) -> T
     roots = torch.zeros(k, dtype=values.dtype, device=values.device).index_add_(0, own, values.clamp(min=0).sqrt())
     found = torch.where(sizes > 1, roots / sizes.clamp(min=1) / (sizes + 5).to(values.dtype).log(), 0)
     found = torch.where(sizes > 1, found, found.max())
+    if not found.any():
+        return torch.full_like(found, temperature)
     found = found.clamp(torch.quantile(found, 0.1), torch.quantile(found, 0.9))
     return temperature * found / found.mean()
 
 
 def times_apart(own: Sequence[LongTensor], rows: slice = ALL, columns: slice = ALL) -> Tensor:
-    """gamma, (r, c) float32: in how many of M clusterings, each (n,), the rows and columns of two slices stand in different clusters."""
+    """gamma, (r, c) float32: in how many of M clusterings, each (n,), the rows and columns of two slices stand in different clusters.
+
+    Raises ArgumentInvalid for no clustering.
+    """
+    if not len(own):
+        raise ArgumentInvalid("own holds no clustering; give one at least.")
     labels = [
         each.float() for each in own
     ]  # numbers of clusters are exact in it, and it is compared several times as fast as integers
@@ -230,13 +244,24 @@ def times_apart(own: Sequence[LongTensor], rows: slice = ALL, columns: slice = A
     return found
 
 
-def weighed_info_nce(coarse: Tensor, fine: Tensor, own: Sequence[LongTensor], *, temperature: float) -> Tensor:
+def weighed_info_nce(
+    coarse: Tensor, fine: Tensor, own: Sequence[LongTensor], *, temperature: float, strict: bool = False
+) -> Tensor:
     """-log exp(c_i · f_i / t) / sum_j gamma_ij exp(c_i · f_j / t), the mean over i; gamma by `times_apart` from M clusterings `own`.
 
-    coarse and fine: (n, d) unit rows. In tiles: neither similarities nor gamma are ever made whole.
-    Raises NoNegatives when a row shares its cluster with all others in every clustering.
+    coarse and fine: (n, d) unit rows. In tiles: neither similarities nor gamma are ever made whole. strict: rows are looked at, and refused
+    where their lengths are further than 1e-3 from 1.
+    Raises NoNegatives when a row shares its cluster with all others in every clustering; ShapesDiffer, ArgumentInvalid.
     """
     n = len(fine)
+    if strict:
+        for name, rows in {"coarse": coarse, "fine": fine}.items():
+            lengths = rows.detach().norm(dim=1)
+            if bool(((lengths - 1).abs() > 1e-3).any()):
+                row = int((lengths - 1).abs().argmax())
+                raise ArgumentInvalid(
+                    f"{name} must have rows of length 1; row {row} has {lengths[row]:g}. Normalise them."
+                )
     if any(each.shape != (n,) for each in own) or not len(own):
         raise ShapesDiffer(
             f"each clustering names a cluster of each of the {n} rows; got {[tuple(each.shape) for each in own]}."
@@ -253,7 +278,13 @@ def prototype_nce(coarse: Tensor, found: Clusters, *, denominator: Literal["sum"
     """-log exp(c_i · p_a(i) / phi_a(i)) / sum_q exp(c_i · p_q / phi_q), the mean over i, a scalar.
 
     coarse: (n, d). denominator: "official" has n times the mean over clusters in place of the sum, which adds log(n / k).
+    Raises ArgumentInvalid for another word, ShapesDiffer unless `found` is of as many rows.
     """
+    check_choice("denominator", denominator, ("sum", "official"))
+    if not len(coarse) or len(found.own) != len(coarse):
+        raise ShapesDiffer(
+            f"{len(coarse)} rows of coarse, and clusters of {len(found.own)}; give as many, one at least."
+        )
     prototypes = found.centroids / found.density[:, None]
     own = (coarse * prototypes[found.own]).sum(1)
     loss = (log_partition(coarse, prototypes, temperature=1.0, similarity="dot") - own).mean()
