@@ -153,6 +153,16 @@ def test_every_mode_becomes_grey_or_colour(image: Image.Image, grey: int) -> Non
     assert (pixels(image, 4, 3, "it") == grey).all()
 
 
+def test_a_photo_that_was_taken_sideways_stands_upright() -> None:
+    upright = np.zeros((8, 8), dtype=np.uint8)
+    upright[:4] = 255
+    sideways, exif = Image.fromarray(np.rot90(upright)), Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees clockwise
+    file = io.BytesIO()
+    sideways.save(file, "png", exif=exif)
+    assert pixels(file.getvalue(), 8, 1, "the photo")[0].tolist() == upright.tolist()
+
+
 def test_arrays_stand_in_arrow_and_come_back() -> None:
     shown = images(5)
     column = to_arrow(shown)

@@ -62,13 +62,13 @@ def as_bytes(array: np.ndarray, where: str) -> np.ndarray:
 
 
 def pixels(value: Any, size: int, channels: int, where: str) -> np.ndarray:
-    """One image as uint8 (c, size, size): its shorter side brought to `size`, the middle cut out, its colours RGB or grey.
+    """One image as uint8 (c, size, size): upright as its EXIF data say, its shorter side brought to `size`, the middle cut out, RGB or grey.
 
     Transparency is dropped; 16-bit grey is scaled to 8 bits; resizing is bilinear with anti-aliasing. Raises ImageInvalid.
     """
     image = opened(value, where)
     try:
-        image = eight_bits(image, where).convert(MODES[channels])
+        image = eight_bits(ImageOps.exif_transpose(image), where).convert(MODES[channels])
     except ContraposeError:
         raise
     except Exception as error:  # on damaged files PIL's decoders raise whatever goes wrong within them: TypeError, struct.error, IndexError

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from contrapose.image.encoder import ImageEncoder
 
 BLOCK = 256  # images decoded at once: enough to keep the threads busy, few enough for large photos
-FORMAT = 1  # of the cached files; a new number leaves the old ones unread
+FORMAT = 2  # of the cached files; a new number leaves the old ones unread
 SEEN = 100  # images that say how large an encoder's should be
 
 
