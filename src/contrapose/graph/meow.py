@@ -27,8 +27,9 @@ class MEOW(Method):
     r"""Learn vectors of the nodes of one type in a graph of several, from meta-paths, without labels and without choosing positives.
 
     Pick it for papers with authors and subjects, films with actors and keywords: one graph, one type to embed, and meta-paths from
-    that type to itself. It needs no threshold for positives, as `heco` does, and clusters well; `adameow` learns its weights instead of
-    clustering. The encoder is transductive: nodes that come later have no vector.
+    that type to itself. It needs no threshold for positives, as `heco` does; `adameow` learns its weights instead of clustering. What the
+    paper says of clusters was not seen: on ACM its vectors fall into the classes less than those of `weighting="none", prototype_weight=0`,
+    here and by the official code. The encoder is transductive: nodes that come later have no vector.
 
     Every node has two vectors, both through one head tanh(W z + b) and of unit length: $c_i$ from the coarse view (its own features over all
     meta-paths' adjacencies together), $f_i$ from the fine one (the encoder's own: each meta-path with the nodes along it, and a masked copy).
@@ -41,11 +42,12 @@ class MEOW(Method):
     first term may fall below 0. $p_q$ are the clusters' unit centroids and $\varphi_q$ how concentrated they are. At chance the terms are
     log sum_j gamma_ij and log k on the mean. `weighting="none", prototype_weight=0` is plain InfoNCE between the two views.
 
-    Where paper and official code differ, or the code surprises: after the filter by PathSim the code transposes the adjacency, so that nodes whom nobody
-    chose gather from nobody; here a node gathers from those that it chose (`encoder.orientation=transposed` for the code's, which learns slower: on ACM
-    the official code has a macro-F1 of 0.89 and 0.70 with 20 labels after 60 epochs from two seeds, this encoder about 0.91). Prototypes' denominators are a sum over clusters; the code's is
-    N times their mean (`denominator="official"`, a constant more, no gradient). The concentration takes inner products where PCL takes
-    distances, so that tighter clusters count as looser (`concentration="similarity"`, the code's and the default; `"distance"` is PCL's).
+    Where paper and official code differ, or the code surprises: after the filter by PathSim the code transposes the adjacency, so that
+    nodes whom nobody chose gather from nobody; here a node gathers from those that it chose (`encoder.orientation=transposed` for the
+    code's, which learns slower: with 20 labels of ACM's papers the code has a macro-F1 of 0.89 and 0.70 after 60 epochs from two seeds, this
+    one 0.91 on the mean). Prototypes' denominators are a sum over clusters; the code's is N times their mean (`denominator="official"`, a
+    constant more, no gradient). The concentration takes inner products where PCL takes distances, so that tighter clusters count as
+    looser (`concentration="similarity"`, the code's and the default; `"distance"` is PCL's).
     Nodes belong to the centroid with the largest inner product, centroids not normalised (`assignment="nearest"`: the nearest one). The
     code's k-means is faiss on a GPU, five starts; this is scikit-learn's, one start. Early stopping on the training loss is left out: it
     drifts to where clusters degenerate; 60 epochs are the default, and `select` with `patience` stops by a development score.
