@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, vstack
 from torch import LongTensor, Tensor, nn
 
 from contrapose.graph.views import Orientation, row_sums
 
+ROWS = 512  # of a difference at a time
 PARTS = ("starts", "columns", "values", "back_starts", "back_columns", "back_values")
 
 
@@ -98,9 +99,7 @@ class Adjacency(nn.Module):
         """
         scale = torch.from_numpy(row_sums(counts) ** -0.5).float()
         unique, which, own = equal_rows(counts if like is None else like)
-        rest = None if like is None else csr_matrix(counts - unique[which] - diags(own))
-        if rest is not None:
-            rest.eliminate_zeros()
+        rest = None if like is None else difference(counts, unique, which, own)
         if unique.nnz + (0 if rest is None else rest.nnz) > counts.nnz / 2:
             whole = Sparse.of(counts)
             return cls(scale, whole.T if orientation == "transposed" else whole, orientation=orientation)
@@ -147,6 +146,19 @@ def equal_rows(matrix: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     )
     unique.eliminate_zeros()
     return unique, which, own
+
+
+def difference(matrix: csr_matrix, unique: csr_matrix, which: np.ndarray, own: np.ndarray) -> csr_matrix:
+    """matrix - unique[which] - diag(own), some rows at a time: repeated rows may be many more than what is left."""
+    blocks, n = [], len(which)
+    for start in range(0, n, ROWS):
+        rows = slice(start, min(start + ROWS, n))
+        here = np.arange(rows.stop - start)
+        diagonal = csr_matrix((own[rows].astype(matrix.dtype), (here, here + start)), shape=(len(here), n))
+        block = csr_matrix(matrix[rows] - unique[which[rows]] - diagonal)
+        block.eliminate_zeros()
+        blocks.append(block)
+    return csr_matrix(vstack(blocks))
 
 
 def _digest(columns: np.ndarray, values: np.ndarray) -> bytes:

@@ -23,7 +23,7 @@ from contrapose.graph._options import EncoderOptions
 from contrapose.graph._sparse import PARTS, Adjacency, Sparse
 from contrapose.graph.views import Orientation, neighbours, without_edges, without_features
 
-FORMAT = 1  # of cached neighbourhoods
+FORMAT = 2  # of cached neighbourhoods
 FILE, FACTS = "graph.safetensors", "graph.json"
 
 
@@ -65,11 +65,11 @@ class Structure(nn.Module):
                 f"encoder.top_k={max(top_k)} is more than the {n:,} nodes of {graph.source}; keep at most all."
             )
         draw = np.random.default_rng(options.seed)
-        types = {name for path in paths for walk in path.contexts for name in walk}
-        scaled = {name: scaled_rows(graph.features[name]) for name in sorted(types) if name in graph.features}
+        types = sorted({name for path in paths for walk in path.contexts for name in walk})
         copies: dict[str, Any] = {}
         if options.masked:
-            full = scaled.get(graph.target, csr_matrix(diags(np.ones(n))))
+            own = graph.features.get(graph.target)
+            full = csr_matrix(diags(np.ones(n))) if own is None else scaled_rows(own)
             copies = {"masked": [], "masked_features": Sparse.of(without_features(full, options.feature_mask, draw))}
         found = []
         for path, k, rate in zip(paths, top_k, rates, strict=True):
@@ -79,13 +79,16 @@ class Structure(nn.Module):
                 less = without_edges(kept, rate, draw)
                 kept.data[:] = 1  # edges of the copies have weight 1
                 copies["masked"].append(Adjacency.of(less, orientation, like=kept))
+                del less
+            del kept
+        features = {name: Sparse.of(scaled_rows(graph.features[name])) for name in types if name in graph.features}
         pairs = {pair for path in paths for walk in path.contexts for pair in itertools.pairwise(walk)}
         hops = {f"{first}>{second}": Sparse.of(graph.incidence(first, second)) for first, second in sorted(pairs)}
         facts = {
-            "format": 1, "target": graph.target, "counts": {name: graph.counts[name] for name in sorted(types)},
+            "format": 1, "target": graph.target, "counts": {name: graph.counts[name] for name in types},
             "metapaths": [str(path) for path in paths], "orientation": orientation, "source": graph.source, "fingerprint": graph.fingerprint,
         }  # fmt: skip
-        return cls(facts, {name: Sparse.of(matrix) for name, matrix in scaled.items()}, hops, found, **copies)
+        return cls(facts, features, hops, found, **copies)
 
     def together(self, x: Tensor) -> Tensor:
         """The mean over meta-paths of their adjacencies' products with x, (n, d)."""
@@ -147,7 +150,7 @@ def cached_neighbours(graph: Graph, path: MetaPath, k: int) -> csr_matrix:
     try:
         return csr_matrix(load_npz(file))
     except (OSError, ValueError, BadZipFile, EOFError):
-        found = neighbours(graph, path, k)
+        found = neighbours(graph, path, k).astype(np.float32)
     with written_whole(file) as part, open(part, "wb") as opened:
         save_npz(opened, found, compressed=False)
     return found

@@ -14,10 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import LongTensor, Tensor, nn
 from torch.nn.functional import elu, layer_norm, normalize, prelu
+from torch.utils.checkpoint import checkpoint
 
 from contrapose.errors import GraphAbsent, ModelFolderInvalid, NodeUnknown, ShapesDiffer, UsageInvalid
 from contrapose.graph._graph import Graph, MetaPath
 from contrapose.graph._options import EncoderOptions
+from contrapose.graph._sparse import Adjacency
 from contrapose.graph._structure import Structure
 from contrapose.graph.data import Nodes, read_data
 from contrapose.training.dropout import dropout
@@ -62,6 +64,11 @@ class TwoConvolutions(nn.Module):
         hidden = prelu(times(dropout(x @ self.first, rate)), self.slope)
         out = times(dropout(hidden @ self.second, rate))
         return layer_norm(out, out.shape)
+
+
+def again(part: Callable[..., Tensor], *inputs: Any) -> Tensor:
+    """What a part of the encoder gives. Nothing within it is kept for the gradient, for which it is computed again: that is quick here, and rows are many."""
+    return checkpoint(part, *inputs, use_reentrant=False)
 
 
 class SemanticAttention(nn.Module):
@@ -141,13 +148,12 @@ class GraphEncoder(Encoder):
         Coarse: the node's own features over the mean of all meta-paths' adjacencies, without contexts. Fine: the encoder's vectors.
         """
         states = self.states()
-        return self.convolutions(states[self.structure.target], self.structure.together), self.attention(
-            self.by_path(states)
-        )
+        coarse = again(self.convolutions, states[self.structure.target], self.structure.together)
+        return coarse, self.attention(self.by_path(states))
 
     def states(self) -> dict[str, Tensor]:
         """ELU(W x + b) of the nodes of every type, (n, dim)."""
-        return {name: elu(self._drop(self._projected(name))) for name in self.structure.counts}
+        return {name: again(self._state, name) for name in self.structure.counts}
 
     def forward(self, nodes: LongTensor) -> Tensor:
         """(b, dim) of b nodes, by their numbers; computed for all nodes, as each depends on all."""
@@ -213,26 +219,31 @@ class GraphEncoder(Encoder):
     def __repr__(self) -> str:
         return f"GraphEncoder({self.nodes:,} nodes of type {self.structure.target!r} over {', '.join(map(str, self.paths))}; {self.dim} dimensions)"
 
-    def _projected(self, name: str, masked: bool = False) -> Tensor:
-        """W x + b of all nodes of a type."""
+    def _state(self, name: str, masked: bool = False) -> Tensor:
+        """ELU(W x + b) of all nodes of a type."""
         linear, known = self.own[name], self.structure.features
         features = self.structure.masked_features if masked else known[name] if name in known else None  # noqa: SIM401
-        return (linear.weight.T if features is None else features(linear.weight.T)) + linear.bias
+        return elu(self._drop((linear.weight.T if features is None else features(linear.weight.T)) + linear.bias))
 
     def by_path(self, states: Mapping[str, Tensor]) -> list[Tensor]:
         """The views that are summed: of each meta-path one, and its masked copy where there is one; unit rows (n, dim)."""
         views, first, own = [], 0, states[self.structure.target]
-        masked = elu(self._drop(self._projected(self.structure.target, masked=True))) if self.options.masked else None
+        masked = again(self._state, self.structure.target, True) if self.options.masked else None
         for number, path in enumerate(self.paths):
             walks = path.contexts if self.options.contexts else []
             means = [self.along[first + place](self._context(walk, states)) for place, walk in enumerate(walks)]
             first += len(walks)
             pairs = [(own, self.structure.neighbours[number])]
             pairs += [(masked, self.structure.masked[number])] if masked is not None else []
-            for state, adjacency in pairs:
-                gathered = elu(state + sum(map(self._drop, means))) if means else state
-                views.append(normalize(self.convolutions(gathered, adjacency), dim=1))
+            views += [
+                checkpoint(self._view, state, adjacency, *means, use_reentrant=False) for state, adjacency in pairs
+            ]
         return views
+
+    def _view(self, state: Tensor, adjacency: Adjacency, *means: Tensor) -> Tensor:
+        """One of the views, unit rows (n, dim)."""
+        gathered = elu(state + sum(map(self._drop, means))) if means else state
+        return normalize(self.convolutions(gathered, adjacency), dim=1)
 
     def _context(self, walk: tuple[str, ...], states: Mapping[str, Tensor]) -> Tensor:
         """The mean state of the nodes at the end of a walk, over all ways to walk it; 0 where there is none. (n, dim)."""

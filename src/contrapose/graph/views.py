@@ -76,12 +76,14 @@ def row_sums(counts: csr_matrix) -> np.ndarray:
 
 def without_edges(adjacency: csr_matrix, rate: float, draw: np.random.Generator) -> csr_matrix:
     """The masked copy of an adjacency: a share `rate` of its edges dropped, those left of weight 1, and each node joined to itself."""
-    edges = adjacency.tocoo()
-    others = edges.row != edges.col
-    row, column = edges.row[others], edges.col[others]
-    kept = draw.permutation(len(row))[int(rate * len(row)) :]
-    n = adjacency.shape[0]
-    return csr_matrix((np.ones(len(kept)), (row[kept], column[kept])), shape=(n, n)) + eye(n, format="csr")
+    n, masked = adjacency.shape[0], csr_matrix(adjacency)
+    row = np.repeat(np.arange(n, dtype=np.int32), np.diff(masked.indptr))
+    others = np.flatnonzero(row != masked.indices).astype(np.int32)
+    left = np.zeros(masked.nnz, dtype=np.float32)
+    left[draw.permutation(others)[int(rate * len(others)) :]] = 1
+    masked = csr_matrix((left, masked.indices.copy(), masked.indptr.copy()), shape=masked.shape)
+    masked.eliminate_zeros()
+    return masked + eye(n, dtype=np.float32, format="csr")
 
 
 def without_features(features: csr_matrix, rate: float, draw: np.random.Generator) -> csr_matrix:
