@@ -23,7 +23,7 @@ from contrapose.errors import (
 )
 from contrapose.graph._sparse import Adjacency, Sparse, equal_rows
 from contrapose.graph._structure import scaled_rows
-from contrapose.graph.data import Nodes, read_data
+from contrapose.graph.data import Graph, Nodes, read_data
 from contrapose.graph.encoder import GraphEncoder, SemanticAttention, load_encoder, open_encoder, usage
 from contrapose.graph.views import normalised
 from tests.graph.tiny import planted
@@ -74,6 +74,18 @@ def test_an_adjacency_is_the_normalised_matrix_with_its_gradient(orientation: st
     x = torch.randn(60, 2, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(matrix(x), expected @ x, rtol=1e-6, atol=1e-6)
     assert torch.autograd.gradcheck(matrix, x)
+
+
+@pytest.mark.parametrize("orientation", ["straight", "transposed"])
+def test_rows_that_are_kept_once_are_saved_and_loaded(tmp_path: Path, orientation: str) -> None:
+    papers = np.arange(60)
+    edges = {("paper", "subject"): np.stack([papers, papers % 3])}
+    graph = read_data(Graph({"paper": 60, "subject": 3}, {}, edges, "paper"))
+    encoder = open_encoder(None, {**SMALL, "orientation": orientation}, graph)
+    assert all(each.shared is not None for each in (*encoder.structure.neighbours, *encoder.structure.masked))
+    encoder.save(tmp_path)
+    loaded = load_encoder(tmp_path, encoder.record())
+    assert loaded.encode(papers).tolist() == encoder.encode(papers).tolist()
 
 
 def test_the_fine_view_is_the_formula(nodes: Nodes) -> None:

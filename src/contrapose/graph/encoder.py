@@ -235,9 +235,7 @@ class GraphEncoder(Encoder):
             first += len(walks)
             pairs = [(own, self.structure.neighbours[number])]
             pairs += [(masked, self.structure.masked[number])] if masked is not None else []
-            views += [
-                checkpoint(self._view, state, adjacency, *means, use_reentrant=False) for state, adjacency in pairs
-            ]
+            views += [again(self._view, state, adjacency, *means) for state, adjacency in pairs]
         return views
 
     def _view(self, state: Tensor, adjacency: Adjacency, *means: Tensor) -> Tensor:
