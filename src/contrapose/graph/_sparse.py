@@ -127,7 +127,7 @@ def equal_rows(matrix: csr_matrix) -> tuple[csr_matrix, np.ndarray, np.ndarray]:
     matrix = unique[which] + diag(own). A row's own entry stands apart where more rows are equal without it.
     """
     matrix = csr_matrix(matrix)
-    matrix.sort_indices()
+    matrix = matrix if matrix.has_sorted_indices else matrix.sorted_indices()  # the caller's stays as it is
     whole, others = [], []
     for row, (start, stop) in enumerate(zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)):
         columns, values = matrix.indices[start:stop], matrix.data[start:stop]

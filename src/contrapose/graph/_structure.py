@@ -79,7 +79,9 @@ class Structure(nn.Module):
                 less = without_edges(kept, rate, draw)
                 kept.data[:] = 1  # edges of the copies have weight 1
                 copies["masked"].append(Adjacency.of(less, orientation, like=kept))
-                del less
+                del (
+                    less
+                )  # with `kept` the largest there is: not to stand beside the next path's, nor beside the features
             del kept
         features = {name: Sparse.of(scaled_rows(graph.features[name])) for name in types if name in graph.features}
         pairs = {pair for path in paths for walk in path.contexts for pair in itertools.pairwise(walk)}
@@ -96,9 +98,8 @@ class Structure(nn.Module):
 
     def save(self, folder: Path) -> None:
         """graph.safetensors and graph.json."""
-        tensors = {
-            name: tensor.cpu().contiguous() for name, tensor in self.named_buffers()
-        }  # what two names share, once
+        # named_buffers gives what two names share once, as the parts of a symmetric matrix
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self.named_buffers()}
         shapes = {name: list(module.shape) for name, module in self.named_modules() if isinstance(module, Sparse)}
         save_file(tensors, folder / FILE)
         (folder / FACTS).write_text(json.dumps({**self.facts, "shapes": shapes}, indent=2), encoding="utf-8")
@@ -150,7 +151,7 @@ def cached_neighbours(graph: Graph, path: MetaPath, k: int) -> csr_matrix:
     try:
         return csr_matrix(load_npz(file))
     except (OSError, ValueError, BadZipFile, EOFError):
-        found = neighbours(graph, path, k).astype(np.float32)
+        found = neighbours(graph, path, k).astype(np.float32)  # exact up to 2^24 paths between two nodes
     with written_whole(file) as part, open(part, "wb") as opened:
         save_npz(opened, found, compressed=False)
     return found

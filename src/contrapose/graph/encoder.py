@@ -67,7 +67,7 @@ class TwoConvolutions(nn.Module):
 
 
 def again(part: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """What a part of the encoder gives. Nothing within it is kept for the gradient, for which it is computed again: that is quick here, and rows are many."""
+    """What a part of the encoder gives; for the gradient it is computed again and nothing within it kept: it is quick, and rows are many."""
     return checkpoint(part, *inputs, use_reentrant=False)
 
 
